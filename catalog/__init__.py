@@ -1,0 +1,1 @@
+"""What exists: buckets, objects, blobs, uploads and the work queues, in SQL."""

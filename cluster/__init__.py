@@ -1,0 +1,1 @@
+"""Shards and nodes: from blobs to blocks on disks and back."""

@@ -1,0 +1,1 @@
+"""One storage node: knows blocks, nothing of buckets, SQL or other nodes."""

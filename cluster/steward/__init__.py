@@ -1,0 +1,1 @@
+"""The background worker: one lease, one unit of work a call."""

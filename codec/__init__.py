@@ -1,0 +1,1 @@
+"""Bytes and arithmetic; no files, sockets or clocks."""

@@ -1,0 +1,1 @@
+"""Puts the processes together: settings, wiring, supervisor, command line."""

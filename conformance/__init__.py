@@ -1,0 +1,1 @@
+"""Judges any S3 endpoint from outside, over the wire."""

@@ -1,0 +1,1 @@
+"""Load generator and floor for make bench."""

@@ -1,0 +1,1 @@
+"""The S3 protocol: HTTP requests in, catalog rows and blobs out."""

@@ -1,0 +1,1 @@
+"""What lives below /-/: health, later metrics and the admin API."""

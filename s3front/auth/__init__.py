@@ -1,0 +1,1 @@
+"""Who is asking: signatures and signed bodies, sans-I/O."""
