@@ -1,0 +1,95 @@
+"""What the catalog refuses, and why; `s3front.translate` turns these into S3 errors (STYLE 17)."""
+
+from __future__ import annotations
+
+
+class CatalogError(Exception):
+    """Every refusal of this package. A raised one means: nothing of the request was committed."""
+
+
+class NoSuchBucket(CatalogError):
+    """The bucket does not exist (any more)."""
+
+
+class BucketExists(CatalogError):
+    """The name is taken; `owner` says by whom (BucketAlreadyOwnedByYou or BucketAlreadyExists)."""
+
+    def __init__(self, name: str, owner: str) -> None:
+        super().__init__(f"bucket {name!r} exists")
+        self.name = name
+        self.owner = owner
+
+
+class BucketNotEmpty(CatalogError):
+    """The bucket holds objects, versions or delete markers."""
+
+
+class NoSuchKey(CatalogError):
+    """No current object under the key, and the operation needs one."""
+
+
+class PreconditionFailed(CatalogError):
+    """A condition of the request did not hold inside the transaction; `condition` is the header's name."""
+
+    def __init__(self, condition: str) -> None:
+        super().__init__(f"{condition} does not hold")
+        self.condition = condition
+
+
+class NoSuchUpload(CatalogError):
+    """The multipart upload is not open: never begun, completed or aborted."""
+
+
+class InvalidPart(CatalogError):
+    """A listed part was not uploaded, or its ETag or checksum differs; `number` names it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"part {number} was not found as listed")
+        self.number = number
+
+
+class InvalidPartOrder(CatalogError):
+    """The listed part numbers do not rise."""
+
+
+class EntityTooSmall(CatalogError):
+    """A part other than the last is smaller than the least part size."""
+
+    def __init__(self, number: int, etag: str, part_bytes: int, part_bytes_min: int) -> None:
+        super().__init__(f"part {number} has {part_bytes} bytes, at least {part_bytes_min} are required")
+        self.number = number
+        self.etag = etag
+        self.part_bytes = part_bytes
+        self.part_bytes_min = part_bytes_min
+
+
+class HorizonPassed(CatalogError):
+    """The blob is as old as the collect horizon: its shards may be gone (S19). Upload again: 503."""
+
+
+class Changed(CatalogError):
+    """What the request was prepared from is no longer so (S14): read again and start over."""
+
+
+class LeaseLost(CatalogError):
+    """Another holder has the lease (S22): stop at once whatever it covered."""
+
+
+class CatalogBusy(CatalogError):
+    """Too many writes wait, or the file lock was not had in time (S16, P8): 503 SlowDown."""
+
+
+class CatalogFull(CatalogError):
+    """The catalog's disk is full: only requests that free space pass (S27): 503."""
+
+
+class CatalogFailed(CatalogError):
+    """The database refused or failed; the transaction is known to be rolled back. The log has the cause."""
+
+
+class CommitUnknown(CatalogError):
+    """The catalog closed or failed while the commit was under way; the outcome is not known (S11)."""
+
+
+class CatalogRefused(CatalogError):
+    """Start-up refused: unsafe SQLite (S16), missing catalog or data beside none (S18), newer schema."""

@@ -1,0 +1,371 @@
+"""One pipelined connection to a node: many calls in flight, replies in any order, no task a call (S25).
+
+The front's hottest path: a call costs one future, one dictionary entry and one frame prefix; all frames of
+a turn of the event loop leave in one write, and one timer a link watches over deadlines, hedge delays,
+stalls (S10) and silence. A caller that needs replies from several nodes simply awaits the futures in turn.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Self
+
+import msgspec
+
+from cluster import wire
+from cluster.connection import Connection, fail_quietly
+from cluster.errors import CallLate, DeadlineExceeded, LinkBusy, LinkDown, LinkError, RemoteFault
+
+log = logging.getLogger(__name__)
+
+_OK: Final = int(wire.Status.OK)
+_PROBE_OP: Final = int(wire.Op.STATUS)
+_DISK_OPS: Final = frozenset(
+    map(int, (wire.Op.PUT_BLOCK, wire.Op.SYNC, wire.Op.DELETE_BLOCKS, wire.Op.FENCE, wire.Op.APPEND_LOG))
+)
+_PROBE_HEADER: Final = wire.encode(wire.StatusRequest())
+_NEVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """Limits of a link; times in seconds.
+
+    `outstanding_bytes_max`: payload bytes sent and not answered; above it calls are LinkBusy (S10).
+    `stall_factor`, `stall_s_min`: a link with calls outstanding and no reply for that multiple of its
+    recent slow latency, at least the minimum, is stalled. `probe_s`: silence, or idleness, after which the
+    node is asked for a sign of life; `silence_s_max`: silence after which the connection is cut.
+    """
+
+    outstanding_bytes_max: int = 48 << 20
+    connect_s_max: float = 3.0
+    backoff_s_min: float = 0.05
+    backoff_s_max: float = 1.0
+    sweep_s: float = 0.005
+    stall_factor: float = 4.0
+    stall_s_min: float = 0.02
+    probe_s: float = 1.0
+    silence_s_max: float = 3.0
+
+
+class Latency:
+    """Recent latency of one kind of call in seconds: an average, and a mark near the 99th percentile."""
+
+    __slots__ = ("high_s", "mean_s")
+
+    def __init__(self) -> None:
+        self.mean_s = 0.0
+        self.high_s = 0.0
+
+    def add(self, s: float) -> None:
+        self.mean_s += (s - self.mean_s) * 0.05
+        high = self.high_s
+        # Rises at once, sinks slowly: in balance where about one call in fifty is slower.
+        self.high_s = high + (s - high) * (0.3 if s > high else 0.006)
+
+
+class _Call(NamedTuple):
+    """A call that awaits its reply. Times on the link's clock."""
+
+    future: "asyncio.Future[wire.Frame]"
+    sent_s: float
+    deadline_s: float
+    late_s: float
+    payload_bytes: int
+    op: int
+
+
+class Link:
+    """The connection of this process to one node; it connects and reconnects by itself, with a growing pause.
+
+    Own it by `async with`, or `start` and `close`. Health and steward traffic use Links of their own (S25).
+    `up`: calls can be made. `incarnation`: the node's, as of the handshake (S1 compares those in replies).
+    Every future given out is resolved at last, and one whose error nobody reads stays silent.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        *,
+        secret: bytes,
+        cluster_id: bytes,
+        node_id: bytes,
+        role: wire.Role,
+        settings: LinkSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.address = address
+        self.node_id = node_id
+        self.up = False
+        self.incarnation = 0
+        self.outstanding_bytes = 0
+        self.failure = "not connected yet"  # why it is not up
+        self._noted = ""  # the failure last logged
+        self.latency: Final = [Latency() for _ in range(max(wire.Op) + 1)]  # by op
+        self._new_handshake: Final[Callable[[], wire.ClientHandshake]] = lambda: wire.ClientHandshake(
+            secret=secret, role=role, cluster_id=cluster_id, node_id=node_id
+        )
+        self._settings: Final = settings or LinkSettings()
+        self._outstanding_max: Final = self._settings.outstanding_bytes_max
+        self._clock: Final = clock
+        self._connection: Connection | None = None
+        self._calls: dict[int, _Call] = {}
+        self._out: list[wire.Buffer] = []
+        self._request_id = 0
+        self._stalled = [False, False]  # reads, writes: a node may serve the one and hang in the other
+        self._replied_s = [0.0, 0.0]  # last reply, likewise
+        self._heard_s = 0.0  # last frame of any kind
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = True  # the timer runs at the slow pace
+        self._probing = False
+        self._keeper: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to connect; returns at once. `wait_up` waits for it."""
+        self._loop = asyncio.get_running_loop()
+        self._create_future = self._loop.create_future
+        self._call_soon = self._loop.call_soon
+        self._keeper = self._loop.create_task(self._keep(), name=f"link {self.address}")
+
+    async def close(self) -> None:
+        """Cut the connection and stop; calls in flight end in LinkDown. May be called twice."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def wait_up(self) -> None:
+        """Returns when calls can be made; bound it with a timeout of your own."""
+        while not self.up:
+            await self._changed.wait()
+
+    # -- calls -----------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        op: int,
+        header: bytes,
+        payload: wire.Buffer | None,
+        deadline_s: float,
+        late_s: float = _NEVER,
+    ) -> "asyncio.Future[wire.Frame]":
+        """Send one request; the future gets the OK reply, whose `payload` belongs to the caller.
+
+        Raises LinkDown or LinkBusy at once. The future fails with RemoteFault (the node said no), LinkDown,
+        DeadlineExceeded after `deadline_s`, or CallLate after `late_s`: then the call goes on, and the
+        error's `reply` is its new future. `payload` is not copied and must not change until the reply.
+        Cancelling the future only means that nobody waits. To be called on the loop that `start` ran on.
+        """
+        connection = self._connection
+        if connection is None:
+            raise LinkDown(f"node {self.address}: {self.failure}")
+        size = 0 if payload is None else len(payload)
+        if self.outstanding_bytes + size > self._outstanding_max:
+            raise LinkBusy(f"node {self.address}: {self.outstanding_bytes} bytes outstanding")
+        self.outstanding_bytes += size
+        request_id = self._request_id = (self._request_id + 1) & 0xFFFFFFFF
+        now = self._clock()
+        future = self._create_future()
+        self._calls[request_id] = _Call(future, now, now + deadline_s, now + late_s, size, op)
+        out = self._out
+        if not out:
+            self._call_soon(self._flush, connection)
+            if self._idle:
+                self._wake()
+        out.append(wire.encode_frame(request_id, op, 0, int(deadline_s * 1000), header, size))
+        if size:
+            out.append(payload)  # type: ignore[arg-type]
+        return future
+
+    def is_stalled(self, *, writing: bool = False) -> bool:
+        """True while calls are outstanding and no reply came for a multiple of the recent slow latency (S10).
+
+        Judged apart for reads and for writes: a node whose disk hangs still serves what it has in memory.
+        As of the last sweep, so it costs nothing to ask.
+        """
+        return self._stalled[writing]
+
+    def hedge_s(self, op: int, factor: float, s_min: float, s_max: float) -> float:
+        """A hedge delay for a call of kind `op`: a multiple of its recent slow latency within bounds."""
+        return min(max(self.latency[op].high_s * factor, s_min), s_max)
+
+    def _flush(self, connection: Connection) -> None:
+        out = self._out
+        if connection is self._connection and out:
+            self._out = []
+            connection.transport.writelines(out)
+
+    def _received(self, frames: list[wire.Frame]) -> None:
+        now = self._heard_s = self._clock()
+        calls = self._calls
+        for frame in frames:
+            call = calls.pop(frame.request_id, None)
+            if call is None:
+                continue  # its deadline has passed
+            future, sent_s, _, _, size, op = call
+            self.outstanding_bytes -= size
+            self.latency[op].add(now - sent_s)
+            writing = op in _DISK_OPS
+            self._replied_s[writing] = now
+            self._stalled[writing] = False
+            if future.done():
+                continue  # nobody waits any more
+            if frame.status == _OK:
+                future.set_result(frame)
+            else:
+                fail_quietly(future, _fault(frame))
+
+    # -- the timer -------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._idle = False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(self._settings.sweep_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """Deadlines, hedge delays, stalls, probe, silence: looked at every few milliseconds while busy."""
+        now = self._clock()
+        settings = self._settings
+        self._expire(now)
+        calls = self._calls
+        self._judge(now)
+        since = self._heard_s
+        if calls:
+            since = max(since, next(iter(calls.values())).sent_s)
+        self._idle = not calls and now - self._heard_s > 10 * settings.sweep_s
+        self._timer = self._loop.call_later(settings.probe_s if self._idle else settings.sweep_s, self._sweep)
+        if calls and now - since > settings.silence_s_max:
+            assert self._connection is not None
+            self._connection.abort(ConnectionError(f"silent for {now - since:.1f} s"))
+        elif now - since > settings.probe_s and not self._probing:
+            self._probe()
+
+    def _judge(self, now: float) -> None:
+        """Whether reads and writes are stalled, by the oldest call of each kind."""
+        stalled = [False, False]
+        seen = 0
+        for call in self._calls.values():
+            writing = call.op in _DISK_OPS
+            if seen & 1 << writing:
+                continue
+            seen |= 1 << writing
+            slow_s = self.latency[call.op].high_s
+            patience_s = max(self._settings.stall_factor * slow_s, self._settings.stall_s_min)
+            stalled[writing] = now - max(call.sent_s, self._replied_s[writing]) > patience_s
+            if seen == 3:
+                break
+        self._stalled = stalled
+
+    def _probe(self) -> None:
+        """Ask for a sign of life: answered by the node's loop even while its disk hangs."""
+        with contextlib.suppress(LinkError):
+            probe = self.call(_PROBE_OP, _PROBE_HEADER, None, self._settings.silence_s_max * 2)
+            self._probing = True
+            probe.add_done_callback(self._probed)
+
+    def _probed(self, _: object) -> None:
+        self._probing = False
+
+    def _expire(self, now: float) -> None:
+        calls = self._calls
+        newest_s = now - self._settings.sweep_s
+        overdue = []
+        for request_id, call in calls.items():  # oldest first
+            if call.sent_s > newest_s:
+                break
+            if now >= call.deadline_s:
+                overdue.append(request_id)
+            elif now >= call.late_s and not call.future.done():
+                reply = self._create_future()
+                calls[request_id] = call._replace(future=reply, late_s=_NEVER)
+                fail_quietly(call.future, CallLate(reply))
+        for request_id in overdue:
+            call = calls.pop(request_id)
+            self.outstanding_bytes -= call.payload_bytes
+            fail_quietly(
+                call.future, DeadlineExceeded(f"node {self.address}: op {call.op} not answered in time")
+            )
+
+    # -- the connection --------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Connects for ever; the only place that sets `up`."""
+        pause = self._settings.backoff_s_min
+        while True:
+            try:
+                await self._connect_once()
+                pause = self._settings.backoff_s_min
+            except (OSError, wire.HandshakeFailed) as error:
+                self._note(str(error) or type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, self._settings.backoff_s_max)
+
+    async def _connect_once(self) -> None:
+        """Returns when an established connection was lost; raises when none could be established."""
+        connection = Connection(self._new_handshake(), self._received, self._set_down)
+        try:
+            async with asyncio.timeout(self._settings.connect_s_max):
+                host, port = self.address
+                await self._loop.create_connection(lambda: connection, host, port)
+                peer = await connection.established
+            self._set_up(connection, peer)
+            self._note(await connection.lost)
+        finally:
+            connection.abort()
+
+    def _set_up(self, connection: Connection, peer: wire.Peer) -> None:
+        log.info("node %s is connected, incarnation %x", self.address, peer.incarnation)
+        self.incarnation = peer.incarnation
+        self._connection = connection
+        self._heard_s = self._clock()
+        self._replied_s = [self._heard_s, self._heard_s]
+        self.up = True
+        self.failure = self._noted = ""
+        self._wake()
+        self._changed.set()
+        self._changed.clear()
+
+    def _set_down(self, connection: Connection, why: str) -> None:
+        """Fail what is in flight, in the very callback that learns of the loss."""
+        if connection is not self._connection:
+            return
+        self._connection = None
+        self.up = False
+        self.failure = why
+        self._stalled = [False, False]
+        self._out = []
+        self.outstanding_bytes = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            fail_quietly(call.future, LinkDown(f"node {self.address}: {why}"))
+
+    def _note(self, failure: str) -> None:
+        if failure != self._noted:
+            log.warning("node %s is not reachable: %s", self.address, failure)
+        self.failure = self._noted = failure
+
+
+def _fault(frame: wire.Frame) -> RemoteFault:
+    try:
+        message = wire.decode_fault(frame.header).message
+    except msgspec.DecodeError:
+        message = "(unreadable)"
+    return RemoteFault(frame.status, message)

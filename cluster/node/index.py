@@ -1,0 +1,223 @@
+"""Where each block lies: block key -> (segment, offset, payload length, sequence), S7.
+
+Three layers are asked in turn: entries whose record is not synced yet (withdrawn together when a sync
+fails, S2), recent entries in memory, and the LMDB file in `index/`. About once a second the recent ones
+move to the file in one synced transaction together with the log position they reach; a start replays the
+log from there. The file is derived data: when it is missing, damaged or of another node it is made anew.
+
+A second process may open the file read-only, one short transaction a lookup; it lags by about a second. In database
+`blocks`, key = the 21-byte block key, value = segment u32, offset u32, payload length u32, sequence u64,
+little-endian; payload length 0xFFFFFFFF marks a tombstone, kept so that no older copy comes back (S3).
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import lmdb
+import msgspec
+
+from codec.block import KEY_BYTES
+
+log = logging.getLogger("trivet.node")
+
+INDEX_FORMAT: Final = 1
+TOMBSTONE: Final = 0xFFFFFFFF
+_VALUE: Final = struct.Struct("<IIIQ")
+_META_KEY: Final = b"state"
+
+
+class Entry(NamedTuple):
+    """Place of the newest record of a key; `payload_length` is TOMBSTONE when it is deleted."""
+
+    segment: int
+    offset: int
+    payload_length: int
+    sequence: int
+
+
+pack_entry = _VALUE.pack
+
+
+def unpack_entry(value: bytes) -> Entry:
+    """Inverse of `pack_entry`."""
+    return Entry(*_VALUE.unpack(value))
+
+
+class IndexState(msgspec.Struct, frozen=True, array_like=True):
+    """What is stored beside the entries, in the same transaction."""
+
+    format: int
+    node_id: bytes
+    position: int = 0  # all records before it are in the file
+    sequence: int = 0  # the highest seen before it
+    blocks: int = 0
+    live_bytes: int = 0
+
+
+class Checkpoint(NamedTuple):
+    """Entries on their way to the file, and the state they lead to."""
+
+    entries: dict[bytes, bytes]
+    state: IndexState
+
+
+class Index:
+    """Changed by the writer thread; `get` and `page` may be called from any thread."""
+
+    def __init__(self, env: lmdb.Environment, node_id: bytes) -> None:
+        self._env = env
+        self._blocks = env.open_db(b"blocks")
+        self._meta = env.open_db(b"meta")
+        self._unsynced: dict[bytes, bytes] = {}
+        self._recent: dict[bytes, bytes] = {}
+        self._flushing: dict[bytes, bytes] = {}
+        self._unsynced_counts = (0, 0)
+        self.stored = self._load(node_id)
+        self.blocks = self.stored.blocks
+        self.live_bytes = self.stored.live_bytes
+
+    @classmethod
+    def open(cls, path: Path, map_bytes: int, node_id: bytes) -> Index:
+        """The index of that node, empty (`stored.position` = 0) where none can be used."""
+        for attempt in (1, 2):
+            try:
+                path.mkdir(mode=0o700, exist_ok=True)
+                env = lmdb.open(str(path), map_size=map_bytes, max_dbs=2, max_readers=64, readahead=False)
+                index = cls(env, node_id)
+                if index.stored.format == INDEX_FORMAT and index.stored.node_id == node_id:
+                    return index
+                index.close()
+                log.warning("index %s is of another node or format; making a new one", path)
+            except (lmdb.Error, msgspec.DecodeError) as error:
+                if attempt == 2:
+                    raise
+                log.error("index %s can't be used (%s); making a new one", path, error)
+            shutil.rmtree(path)
+        raise AssertionError("a new index is of another node")
+
+    def _load(self, node_id: bytes) -> IndexState:
+        with self._env.begin(self._meta) as txn:
+            raw = txn.get(_META_KEY)
+        if raw is None:
+            return IndexState(INDEX_FORMAT, node_id)
+        return msgspec.msgpack.decode(raw, type=IndexState)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The packed entry of a packed key, tombstones too, or None."""
+        # The order matters: an entry moves from left to right and is never missing from both (S7).
+        value = self._unsynced.get(key) or self._recent.get(key) or self._flushing.get(key)
+        if value is None:
+            with self._env.begin(self._blocks) as txn:
+                value = txn.get(key)
+        return value
+
+    def apply(self, entries: dict[bytes, bytes], blocks: int, live_bytes: int) -> None:
+        """Show entries whose records were appended but not synced; the counts are the changes they make."""
+        self._unsynced.update(entries)
+        self._unsynced_counts = (self._unsynced_counts[0] + blocks, self._unsynced_counts[1] + live_bytes)
+        self.blocks += blocks
+        self.live_bytes += live_bytes
+
+    def synced(self) -> None:
+        """The records of all applied entries are durable now."""
+        if self._unsynced:
+            self._recent.update(self._unsynced)
+            self._unsynced = {}
+            self._unsynced_counts = (0, 0)
+
+    def withdraw(self) -> None:
+        """Forget all entries applied since the last `synced` (S2)."""
+        self._unsynced = {}
+        self.blocks -= self._unsynced_counts[0]
+        self.live_bytes -= self._unsynced_counts[1]
+        self._unsynced_counts = (0, 0)
+
+    def begin_checkpoint(self, position: int, sequence: int) -> Checkpoint | None:
+        """Take the recent entries for `store`; `position` is synced. None when there is nothing new."""
+        if self._flushing:
+            raise AssertionError("a checkpoint is under way")
+        if not self._recent:
+            return None
+        self._flushing = self._recent
+        self._recent = {}
+        blocks = self.blocks - self._unsynced_counts[0]
+        live_bytes = self.live_bytes - self._unsynced_counts[1]
+        state = IndexState(self.stored.format, self.stored.node_id, position, sequence, blocks, live_bytes)
+        return Checkpoint(self._flushing, state)
+
+    def abandon_checkpoint(self) -> None:
+        """Storing failed: the entries are recent again. Called by the writer thread."""
+        merged = self._flushing
+        merged.update(self._recent)
+        self._recent = merged
+        self._flushing = {}
+
+    def store(self, checkpoint: Checkpoint) -> None:
+        """One synced transaction (S7). May run beside the writer thread. Raises lmdb.Error, OSError."""
+        self.write(checkpoint.entries.items(), checkpoint.state)
+        self._flushing = {}
+
+    def write(self, entries: Iterable[tuple[bytes, bytes]], state: IndexState) -> None:
+        """Put packed entries and the state they lead to into the file, durably."""
+        with self._env.begin(self._blocks, write=True) as txn:
+            with txn.cursor() as cursor:
+                cursor.putmulti(entries, overwrite=True)
+            txn.put(_META_KEY, msgspec.msgpack.encode(state), db=self._meta)
+        self.stored = state
+
+    def page(self, after: bytes, limit: int) -> tuple[list[tuple[bytes, Entry]], bool]:
+        """At most `limit` live entries with a key above `after` in key order, and whether more may follow.
+
+        An entry that changes meanwhile may show its old or its new state.
+        """
+        layers = (self._flushing, self._recent.copy(), self._unsynced.copy())
+        newer = dict[bytes, bytes]()
+        for layer in layers:
+            newer.update(layer)
+        merged: list[tuple[bytes, Entry]] = []
+        fresh = sorted(key for key in newer if key > after)
+        with self._env.begin(self._blocks) as txn, txn.cursor() as cursor:
+            stored = cursor.iternext() if cursor.set_range(after + b"\0" if after else after) else iter(())
+            for key, value in _merge(stored, fresh, newer):
+                entry = unpack_entry(value)
+                if entry.payload_length == TOMBSTONE:
+                    continue
+                if len(merged) == limit:
+                    return merged, True
+                merged.append((key, entry))
+        return merged, False
+
+    def clear_stale_readers(self) -> None:
+        """Free the slots of outside readers that died (they would keep old pages from being reused)."""
+        self._env.reader_check()
+
+    def close(self) -> None:
+        """Close the file; recent entries that were not stored are replayed at the next start."""
+        self._env.close()
+
+
+def _merge(
+    stored: Iterator[tuple[bytes, bytes]], fresh: list[bytes], newer: dict[bytes, bytes]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Both in key order, the newer entry of a key only. Ends with the longer of the two."""
+    at = 0
+    for key, value in stored:
+        while at < len(fresh) and fresh[at] < key:
+            yield fresh[at], newer[fresh[at]]
+            at += 1
+        if at < len(fresh) and fresh[at] == key:
+            yield key, newer[key]
+            at += 1
+        else:
+            yield key, value
+    for key in fresh[at:]:
+        yield key, newer[key]
+
+
+assert _VALUE.size == 20 and KEY_BYTES == 21  # noqa: PT018 - the layout promised to outside readers

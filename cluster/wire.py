@@ -1,0 +1,530 @@
+"""The wire between fronts, steward and nodes: frames, messages, handshake. Sans-I/O; loaded by nodes.
+
+A frame, all integers little-endian. The payload stays outside the msgpack header so that no serializer
+ever copies it:
+
+     0        4            8    9        10              12            16
+    +--------+------------+----+--------+---------------+-------------+----------------+---------+
+    | length | request id | op | status | header length | deadline ms | msgpack header | payload |
+    +--------+------------+----+--------+---------------+-------------+----------------+---------+
+
+`length` counts the bytes after itself. `deadline ms` is how long the asker will still wait when it sends
+(clocks are never compared), 0 = no limit. A request's status is 0; a reply carries the request's id and op.
+A reply that is not OK carries `Fault`.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import secrets
+import struct
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+Buffer = bytes | bytearray | memoryview
+
+MAX_FRAME_BYTES: Final = (4 << 20) + (64 << 10)
+HANDSHAKE_FRAME_BYTES: Final = 4096
+RECEIVE_BYTES: Final = 256 << 10  # the reusable buffer of one connection
+OWN_BUFFER_BYTES: Final = 16 << 10  # an incomplete frame larger than this gets a buffer of its own
+DELETE_BLOCKS_MAX: Final = 10_000  # blocks in one DELETE_BLOCKS
+INVENTORY_MAX: Final = 10_000  # entries in one INVENTORY page
+VERSION_MIN: Final = 1  # release N speaks N and N-1 (S25)
+VERSION_MAX: Final = 1
+NONCE_BYTES: Final = 32
+
+_PREFIX: Final = struct.Struct("<IIBBHI")
+PREFIX_BYTES: Final = _PREFIX.size
+_LENGTH_BYTES: Final = 4
+
+
+class Op(enum.IntEnum):
+    """What a frame asks for. Numbers are part of the protocol and never reused."""
+
+    HELLO = 1
+    PROVE = 2
+    PUT_BLOCK = 16
+    READ_BLOCK = 17
+    DELETE_BLOCKS = 18
+    SYNC = 19
+    FENCE = 20
+    INVENTORY = 21
+    STATUS = 22
+    APPEND_LOG = 23  # reserved for S17, answered NOT_SUPPORTED
+
+
+class Status(enum.IntEnum):
+    """How a request ended."""
+
+    OK = 0
+    NOT_FOUND = 1
+    CORRUPT = 2  # the record could not be read whole
+    CONFLICT = 3  # other bytes lie under that key (S5)
+    STALE_INCARNATION = 4  # the position belongs to an earlier incarnation (S1)
+    FENCED = 5  # another catalog, or a lower term (S18)
+    READ_ONLY = 6  # the disk is full
+    DEADLINE = 7  # the asker has stopped waiting; nothing was done
+    BAD_REQUEST = 8
+    NOT_SUPPORTED = 9
+    FAILED = 10  # the disk failed; nothing may be concluded
+    BUSY = 11
+
+
+class FrameError(Exception):
+    """The peer's byte stream can't be followed any further; close the connection."""
+
+
+class FrameTooLarge(FrameError):
+    """A frame claims more bytes than allowed. Raised before anything is allocated for it."""
+
+
+class FrameCorrupt(FrameError):
+    """Lengths within a frame contradict each other."""
+
+
+class Frame(NamedTuple):
+    """One decoded frame. `payload` is bytes, or a memoryview of a buffer that belongs to it alone."""
+
+    request_id: int
+    op: int
+    status: int
+    deadline_ms: int
+    header: bytes
+    payload: Buffer
+
+
+def encode_frame(  # noqa: PLR0917 - hot path: positional calls are cheaper
+    request_id: int, op: int, status: int, deadline_ms: int, header: bytes, payload_length: int
+) -> bytes:
+    """Prefix and header; the caller sends `payload_length` payload bytes right behind, uncopied."""
+    length = PREFIX_BYTES - _LENGTH_BYTES + len(header) + payload_length
+    return _PREFIX.pack(length, request_id, op, status, len(header), deadline_ms) + header
+
+
+class FrameDecoder:
+    """Bytes in, frames out, for asyncio.BufferedProtocol.
+
+    Small frames arrive in one reusable buffer and are copied out. An incomplete larger frame gets an exactly
+    sized buffer of its own, into which the rest is received directly. Lengths are checked against
+    `max_frame_bytes` first; after a FrameError the decoder must not be used again.
+    """
+
+    __slots__ = ("_filled", "_own", "_view", "max_frame_bytes")
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self.max_frame_bytes = max_frame_bytes
+        self._view = memoryview(bytearray(RECEIVE_BYTES))
+        self._own: memoryview | None = None
+        self._filled = 0  # bytes received into _own, or into _view when there is none
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the transport shall receive to; never empty. `sizehint` is ignored."""
+        return (self._view if self._own is None else self._own)[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> list[Frame]:
+        """The frames completed by `nbytes` more received bytes. Raises FrameTooLarge, FrameCorrupt."""
+        self._filled += nbytes
+        own = self._own
+        if own is None:
+            return self._split()
+        if self._filled < len(own):
+            return []
+        self._own = None
+        self._filled = 0
+        _, request_id, op, status, header_length, deadline_ms = _PREFIX.unpack_from(own)
+        middle = PREFIX_BYTES + header_length
+        return [
+            Frame(request_id, op, status, deadline_ms, bytes(own[PREFIX_BYTES:middle]), own[middle:]),
+        ]
+
+    def _split(self) -> list[Frame]:
+        view, end, at = self._view, self._filled, 0
+        frames: list[Frame] = []
+        while end - at >= PREFIX_BYTES:
+            length, request_id, op, status, header_length, deadline_ms = _PREFIX.unpack_from(view, at)
+            stop = at + _LENGTH_BYTES + length
+            middle = at + PREFIX_BYTES + header_length
+            if stop - at > self.max_frame_bytes:
+                raise FrameTooLarge(f"a frame of {length} bytes; the limit is {self.max_frame_bytes}")
+            if middle > stop:
+                raise FrameCorrupt(f"a frame of {length} bytes claims a header of {header_length}")
+            if stop > end:
+                if stop - at > OWN_BUFFER_BYTES:
+                    self._own = memoryview(bytearray(stop - at))
+                    self._own[: end - at] = view[at:end]
+                    self._filled = end - at
+                    return frames
+                break
+            header = bytes(view[at + PREFIX_BYTES : middle])
+            frames.append(Frame(request_id, op, status, deadline_ms, header, bytes(view[middle:stop])))
+            at = stop
+        if at:
+            view[: end - at] = view[at:end]
+            self._filled = end - at
+        return frames
+
+
+# -- messages ---------------------------------------------------------------------------------------------
+# array_like: fields travel by position, so a later version may only add fields with defaults at the end.
+
+
+class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Base of all frame headers."""
+
+
+class Fault(Message, frozen=True):
+    """Why a request was not done; for logs, never parsed."""
+
+    message: str
+
+
+class PutBlock(Message, frozen=True):
+    """Store one shard, the frame's payload. `pages` is `page_checksums` of it, computed by the front (S6)."""
+
+    blob: bytes
+    stripe: int
+    shard: int
+    k: int
+    m: int
+    codec: int
+    stripe_length: int
+    pages: bytes
+    sync: bool  # answer only when it is durable
+
+
+class Appended(Message, frozen=True):
+    """Durable once a SYNC of (incarnation, position) succeeded, or at once if sync was asked for (S1)."""
+
+    incarnation: int
+    position: int
+    sequence: int  # names this copy (S20); 0 when nothing needed to be written
+
+
+class ReadBlock(Message, frozen=True):
+    """Payload bytes start..stop of a shard; stop = 0 means all of it."""
+
+    blob: bytes
+    stripe: int
+    shard: int
+    start: int
+    stop: int
+
+
+class BlockRead(Message, frozen=True):
+    """The payload is header, page table and the pages from `first_page` on, as `verify_pages` takes it."""
+
+    first_page: int
+
+
+class DeleteBlocks(Message, frozen=True):
+    """Drop copies by (21-byte key, record sequence; 0 = any copy), under a fence (S18, S20); synced."""
+
+    catalog_id: bytes
+    term: int
+    blocks: list[tuple[bytes, int]]
+
+
+class Sync(Message, frozen=True):
+    """Make everything up to `position` durable; refused when the incarnation has changed (S1)."""
+
+    incarnation: int
+    position: int
+
+
+class Synced(Message, frozen=True):
+    """Everything before `position` is durable."""
+
+    incarnation: int
+    position: int
+
+
+class Fence(Message, frozen=True):
+    """From now on accept deletes of this catalog at this term or a higher one only (S18)."""
+
+    catalog_id: bytes
+    term: int
+
+
+class Fenced(Message, frozen=True):
+    """The fence that is now stored durably."""
+
+    catalog_id: bytes
+    term: int
+
+
+class Inventory(Message, frozen=True):
+    """One page of the blocks held, in key order, after the 21-byte key `after` (b"" = from the first)."""
+
+    after: bytes
+    limit: int
+
+
+class InventoryPage(Message, frozen=True):
+    """Entries (key, sequence, payload length); `more` when another page may follow."""
+
+    entries: list[tuple[bytes, int, int]]
+    more: bool
+
+
+class StatusRequest(Message, frozen=True):
+    """Asks for NodeStatus."""
+
+
+class NodeStatus(Message, frozen=True):
+    """What a node knows of itself; sizes in bytes, damage counted by kind since it started."""
+
+    node_id: bytes
+    incarnation: int
+    blocks: int
+    segment_bytes: int
+    live_bytes: int
+    free_bytes: int
+    damage: dict[str, int]
+    read_only: bool
+
+
+encode = msgspec.msgpack.Encoder().encode  # any message -> header bytes
+decode_fault = msgspec.msgpack.Decoder(Fault).decode
+decode_put_block = msgspec.msgpack.Decoder(PutBlock).decode
+decode_appended = msgspec.msgpack.Decoder(Appended).decode
+decode_read_block = msgspec.msgpack.Decoder(ReadBlock).decode
+decode_block_read = msgspec.msgpack.Decoder(BlockRead).decode
+decode_delete_blocks = msgspec.msgpack.Decoder(DeleteBlocks).decode
+decode_sync = msgspec.msgpack.Decoder(Sync).decode
+decode_synced = msgspec.msgpack.Decoder(Synced).decode
+decode_fence = msgspec.msgpack.Decoder(Fence).decode
+decode_fenced = msgspec.msgpack.Decoder(Fenced).decode
+decode_inventory = msgspec.msgpack.Decoder(Inventory).decode
+decode_inventory_page = msgspec.msgpack.Decoder(InventoryPage).decode
+decode_node_status = msgspec.msgpack.Decoder(NodeStatus).decode
+
+
+# -- handshake (S25) --------------------------------------------------------------------------------------
+#   client                                          node
+#     HELLO(nonce, role, versions, cluster, expected node id)  -->
+#                       <--  HELLO(nonce, "node", versions, cluster, node id, incarnation)
+#     PROVE(HMAC(secret, "client" + both hellos))    -->
+#                       <--  PROVE(HMAC(secret, "node" + both hellos))
+# Both hellos are under both MACs, so nothing in them can be changed or replayed. The client sends requests
+# only after the node's PROVE. Without TLS the network itself is trusted.
+
+
+class Role(enum.StrEnum):
+    """Who speaks."""
+
+    FRONT = "front"
+    STEWARD = "steward"
+    CLI = "cli"
+    NODE = "node"
+
+
+class Hello(Message, frozen=True):
+    """First frame in each direction. A client's `node_id` is the node it expects, or empty."""
+
+    nonce: bytes
+    role: Role
+    version_min: int
+    version_max: int
+    cluster_id: bytes
+    node_id: bytes
+    incarnation: int
+
+
+class Proof(Message, frozen=True):
+    """Shows knowledge of the cluster secret."""
+
+    mac: bytes
+
+
+class Refusal(Message, frozen=True):
+    """Sent (status FAILED) before the node closes a connection in the handshake."""
+
+    reason: str
+    message: str
+
+
+class HandshakeFailed(Exception):
+    """The connection must be closed. A node sends `reply` first, unless it is empty."""
+
+    reason = "protocol"
+
+    def __init__(self, message: str, reply: bytes = b"") -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class WrongSecret(HandshakeFailed):
+    """The peer does not know our cluster secret."""
+
+    reason = "secret"
+
+
+class WrongCluster(HandshakeFailed):
+    """The peer belongs to another cluster."""
+
+    reason = "cluster"
+
+
+class WrongNode(HandshakeFailed):
+    """Another node answers at this address than the one expected."""
+
+    reason = "node"
+
+
+class NoCommonVersion(HandshakeFailed):
+    """The two releases are too far apart."""
+
+    reason = "version"
+
+
+_FAILURES: Final = {c.reason: c for c in (WrongSecret, WrongCluster, WrongNode, NoCommonVersion)}
+
+
+class Peer(NamedTuple):
+    """The proven other side."""
+
+    role: Role
+    node_id: bytes
+    incarnation: int
+    version: int
+
+
+M = TypeVar("M", bound=Message)
+
+
+def _message(frame: Frame, op: Op, kind: type[M]) -> M:
+    if frame.op != op or len(frame.payload):
+        raise HandshakeFailed(f"expected {op.name} of the handshake, got op {frame.op}")
+    try:
+        return msgspec.msgpack.decode(frame.header, type=kind)
+    except msgspec.DecodeError as error:
+        raise HandshakeFailed(f"malformed {op.name}: {error}") from None
+
+
+def _mac(secret: bytes, direction: bytes, client_hello: bytes, node_hello: bytes) -> bytes:
+    parts = (b"trivet-1", direction, client_hello, node_hello)
+    transcript = b"".join(len(part).to_bytes(4, "little") + part for part in parts)
+    return hmac.new(secret, transcript, hashlib.sha256).digest()
+
+
+def _agree(ours: Hello, theirs: Hello) -> int:
+    """The version both speak, after the checks that both sides make. Raises HandshakeFailed."""
+    if len(theirs.nonce) != NONCE_BYTES:
+        raise HandshakeFailed(f"a nonce of {len(theirs.nonce)} bytes")
+    if theirs.nonce == ours.nonce or (theirs.role is Role.NODE) == (ours.role is Role.NODE):
+        raise HandshakeFailed("the peer does not play the other part")
+    version = min(ours.version_max, theirs.version_max)
+    if version < max(ours.version_min, theirs.version_min):
+        raise NoCommonVersion(
+            f"peer speaks versions {theirs.version_min}-{theirs.version_max}, "
+            f"we speak {ours.version_min}-{ours.version_max}"
+        )
+    if theirs.cluster_id != ours.cluster_id:
+        raise WrongCluster("the peer belongs to another cluster")
+    return version
+
+
+class ClientHandshake:
+    """The asking side: send `start()`, then give each received frame to `receive` and send what it returns.
+
+    Done when `result` is set. The secret itself never travels.
+    """
+
+    def __init__(
+        self,
+        *,
+        secret: bytes,
+        role: Role,
+        cluster_id: bytes,
+        node_id: bytes = b"",
+        nonce: bytes | None = None,
+        versions: tuple[int, int] = (VERSION_MIN, VERSION_MAX),
+    ) -> None:
+        self.result: Peer | None = None
+        self._secret = secret
+        nonce = secrets.token_bytes(NONCE_BYTES) if nonce is None else nonce
+        self._hello = Hello(nonce, Role(role), *versions, cluster_id, node_id, 0)
+        self._sent = encode(self._hello)
+        self._received = b""
+        self._pending: Peer | None = None
+
+    def start(self) -> bytes:
+        """The first frame."""
+        return encode_frame(0, Op.HELLO, Status.OK, 0, self._sent, 0)
+
+    def receive(self, frame: Frame) -> bytes:
+        """The frame to send next, b"" when done. Raises a HandshakeFailed that says what is wrong."""
+        assert self.result is None, "the handshake is over"
+        if frame.status != Status.OK:
+            refusal = _message(frame, Op.HELLO, Refusal)
+            raise _FAILURES.get(refusal.reason, HandshakeFailed)(f"refused by the node: {refusal.message}")
+        if self._pending is None:
+            theirs = _message(frame, Op.HELLO, Hello)
+            version = _agree(self._hello, theirs)
+            if self._hello.node_id not in (b"", theirs.node_id):
+                raise WrongNode(
+                    f"node {theirs.node_id.hex()} answers where {self._hello.node_id.hex()} is expected"
+                )
+            self._received = frame.header
+            self._pending = Peer(theirs.role, theirs.node_id, theirs.incarnation, version)
+            proof = Proof(_mac(self._secret, b"client", self._sent, self._received))
+            return encode_frame(0, Op.PROVE, Status.OK, 0, encode(proof), 0)
+        proof = _message(frame, Op.PROVE, Proof)
+        if not hmac.compare_digest(proof.mac, _mac(self._secret, b"node", self._sent, self._received)):
+            raise WrongSecret("the node does not know the cluster secret")
+        self.result = self._pending
+        return b""
+
+
+class ServerHandshake:
+    """The node's side: give each received frame to `receive` and send what it returns.
+
+    Done when `result` is set; a peer that has not proven itself learns nothing but why it was refused.
+    """
+
+    def __init__(
+        self,
+        *,
+        secret: bytes,
+        cluster_id: bytes,
+        node_id: bytes,
+        incarnation: int,
+        nonce: bytes | None = None,
+        versions: tuple[int, int] = (VERSION_MIN, VERSION_MAX),
+    ) -> None:
+        self.result: Peer | None = None
+        self._secret = secret
+        nonce = secrets.token_bytes(NONCE_BYTES) if nonce is None else nonce
+        self._hello = Hello(nonce, Role.NODE, *versions, cluster_id, node_id, incarnation)
+        self._sent = encode(self._hello)
+        self._received = b""
+        self._pending: Peer | None = None
+
+    def receive(self, frame: Frame) -> bytes:
+        """The frame to send next. Raises HandshakeFailed; send its `reply`, log it, close."""
+        assert self.result is None, "the handshake is over"
+        try:
+            return self._receive(frame)
+        except HandshakeFailed as failure:
+            refusal = encode(Refusal(failure.reason, str(failure)))
+            failure.reply = encode_frame(0, Op.HELLO, Status.FAILED, 0, refusal, 0)
+            raise
+
+    def _receive(self, frame: Frame) -> bytes:
+        if self._pending is None:
+            theirs = _message(frame, Op.HELLO, Hello)
+            version = _agree(self._hello, theirs)
+            if theirs.node_id not in (b"", self._hello.node_id):
+                raise WrongNode(f"this is node {self._hello.node_id.hex()}, not {theirs.node_id.hex()}")
+            self._received = frame.header
+            self._pending = Peer(theirs.role, b"", theirs.incarnation, version)
+            return encode_frame(0, Op.HELLO, Status.OK, 0, self._sent, 0)
+        proof = _message(frame, Op.PROVE, Proof)
+        if not hmac.compare_digest(proof.mac, _mac(self._secret, b"client", self._received, self._sent)):
+            raise WrongSecret("the peer does not know the cluster secret")
+        self.result = self._pending
+        answer = Proof(_mac(self._secret, b"node", self._received, self._sent))
+        return encode_frame(0, Op.PROVE, Status.OK, 0, encode(answer), 0)

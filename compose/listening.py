@@ -1,0 +1,58 @@
+"""The sockets that the supervisor listens on for its children, and keeps while a child is restarted (S27)."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from compose.refusal import StartRefused
+
+BACKLOG = 2048
+NODE_HOST = "127.0.0.1"
+
+
+def listen_s3(host: str, port: int) -> socket.socket:
+    """The S3 endpoint's socket. Raises StartRefused, naming the port and what to type, when it can't be
+    had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise StartRefused(f"the address {host} can't be used: {error.strerror}") from None
+    try:
+        return _listen(family, kind, protocol, address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StartRefused(
+                f"port {port} on {host} is taken by another program; choose another one: make up PORT=9001 "
+                "(or trivet up --port 9001)"
+            ) from None
+        raise StartRefused(f"can't listen on {host} port {port}: {error.strerror}") from None
+
+
+def listen_node() -> socket.socket:
+    """A socket on a free port of this machine for one storage node."""
+    return _listen(socket.AF_INET, socket.SOCK_STREAM, 0, (NODE_HOST, 0))
+
+
+def _listen(family: int, kind: int, protocol: int, address: object) -> socket.socket:
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # A port whose last connections are still in TIME_WAIT is free; one that somebody listens on is not.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)  # type: ignore[arg-type]
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def url(listener: socket.socket) -> str:
+    """The endpoint as a client on this machine types it: a wildcard address is reached over the loopback."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{host}:{port}"

@@ -1,0 +1,51 @@
+"""What every long-running process of ours does around its work: event loop, signals, heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from compose.lifeline import Lifeline
+
+OnReady = Callable[[], None]
+
+
+def run_until_stopped(
+    work: Callable[[OnReady], Coroutine[Any, Any, None]],
+    *,
+    supervisor_fd: int | None,
+    stop_wait_s: float,
+    own_signals: bool = False,
+) -> None:
+    """Runs `work(on_ready)` on uvloop until it returns or SIGTERM or SIGINT cancels it.
+
+    `own_signals`: the work handles both signals itself (uvicorn does).
+    """
+    lifeline = Lifeline(supervisor_fd, stop_wait_s)
+
+    async def live() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if not own_signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await work(lifeline.ready)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(live())
+
+
+def inherited_listener(descriptor: int) -> socket.socket:
+    """The listening socket that a supervisor left open for this process, kept from processes started by
+    it.
+    """
+    listener = socket.socket(fileno=descriptor)
+    listener.set_inheritable(False)
+    return listener

@@ -1,0 +1,212 @@
+"""The body of a request: framing taken off, length checked, read in bounded memory, hashed on the way.
+
+A body is read once. Small ones are read whole; large ones are cut into stripes while the hashes run in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
+
+from catalog.model import Checksum
+from s3front import errors
+from s3front.auth import aws_chunked
+from s3front.request import Request
+from s3front.services import FrontServices
+from s3front.wire import checksums
+from s3front.wire.checksums import Declared
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete; there is nobody to answer."""
+
+
+class Body:
+    """One request's payload, of `size` bytes without framing.
+
+    Raises, while it is read: ClientGone, IncompleteBody, and what s3front.auth.aws_chunked finds wrong.
+    """
+
+    def __init__(self, request: Request, bytes_max: int) -> None:
+        """Raises MissingContentLength, InvalidArgument, or EntityTooLarge above `bytes_max`."""
+        self._request = request
+        self._decoder = aws_chunked.decoder_for(request.identity, request.headers)
+        size = self._decoder.decoded_length if self._decoder else request.content_length
+        if size is None:
+            raise errors.MissingContentLength
+        if size > bytes_max:
+            raise errors.EntityTooLarge(ProposedSize=size, MaxSizeAllowed=bytes_max)
+        self.size = size
+
+    @property
+    def trailers(self) -> dict[str, str]:
+        """Trailing headers, lower-case names; complete once the body has been read."""
+        return self._decoder.trailers if self._decoder else {}
+
+    async def pieces(self) -> AsyncIterator[Buffer]:
+        """The payload in pieces as they arrive; ends only when all of `size` was there."""
+        request, decoder = self._request, self._decoder
+        received = 0
+        more = True
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            more = message["more_body"]
+            data = message["body"]
+            for piece in decoder.feed(data) if decoder else (data,):
+                received += len(piece)
+                if received > self.size:
+                    raise errors.IncompleteBody
+                yield piece
+        if decoder:
+            decoder.finish()
+        if received != self.size:
+            raise errors.IncompleteBody
+        request.body_consumed = True
+
+    async def read(self) -> bytes:
+        """The whole payload; for bodies whose `bytes_max` is small."""
+        pieces = [piece async for piece in self.pieces()]
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+    async def stripes(self, stripe_bytes: int) -> AsyncIterator[bytes]:
+        """The payload cut into `stripe_bytes`, the last piece shorter. Never holds more than one stripe."""
+        parts: list[Buffer] = []
+        filled = 0
+        async for piece in self.pieces():
+            view = memoryview(piece)
+            while filled + len(view) >= stripe_bytes:
+                cut = stripe_bytes - filled
+                parts.append(view[:cut])
+                yield b"".join(parts)
+                parts, filled, view = [], 0, view[cut:]
+            if view:
+                parts.append(view)
+                filled += len(view)
+        if filled:
+            yield b"".join(parts)
+
+
+class Digests:
+    """All hashes of one payload: the MD5 of its ETag, its checksum, and the one that its signature names."""
+
+    def __init__(
+        self,
+        algorithm: str,
+        *,
+        declared: Declared | None = None,
+        md5_expected: bytes | None = None,
+        sha256_expected: str | None = None,
+    ) -> None:
+        """`algorithm` is that of the checksum; `declared` is where the client says its value is to be found."""
+        self._declared = declared
+        self._algorithm = algorithm
+        self._checksum = checksums.hasher(algorithm)
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._md5_expected = md5_expected
+        self._sha256 = hashlib.sha256() if sha256_expected else None
+        self._sha256_expected = sha256_expected
+
+    @classmethod
+    def of_request(cls, request: Request, algorithm: str | None = None) -> Digests:
+        """What this request's body must agree with; `algorithm` is for a request that declares no checksum.
+
+        Raises InvalidDigest for a malformed Content-MD5, and what s3front.wire.checksums finds wrong.
+        """
+        declared = checksums.declared(request.headers)
+        return cls(
+            declared.algorithm if declared else algorithm or checksums.DEFAULT_ALGORITHM,
+            declared=declared,
+            md5_expected=content_md5(request),
+            sha256_expected=request.identity.payload_sha256,
+        )
+
+    def update(self, piece: Buffer) -> None:
+        """Take in the next bytes. Thread-safe as long as calls follow one another."""
+        self._md5.update(piece)
+        if self._sha256 is not None:
+            self._sha256.update(piece)
+        self._checksum.update(piece)
+
+    @property
+    def md5_hex(self) -> str:
+        """The payload's ETag."""
+        return self._md5.hexdigest()
+
+    def verify(self, trailers: dict[str, str]) -> Checksum:
+        """The payload's checksum, once every hash the client sent agrees with ours.
+
+        Raises BadDigest, XAmzContentSHA256Mismatch, or InvalidRequest for a missing or malformed trailer.
+        """
+        if self._md5_expected is not None and not hmac.compare_digest(self._md5.digest(), self._md5_expected):
+            raise errors.BadDigest
+        if self._sha256 is not None and self._sha256_expected is not None:
+            computed = self._sha256.hexdigest()
+            if not hmac.compare_digest(computed, self._sha256_expected):
+                raise errors.XAmzContentSHA256Mismatch(
+                    ClientComputedContentSHA256=self._sha256_expected, S3ComputedContentSHA256=computed
+                )
+        value = self._checksum.value()
+        if self._declared:
+            checksums.verify(self._declared, value, trailers)
+        return Checksum(self._algorithm, "FULL_OBJECT", value)
+
+
+def content_md5(request: Request) -> bytes | None:
+    """The decoded Content-MD5 header. Raises InvalidDigest."""
+    value = request.headers.get("content-md5")
+    if value is None:
+        return None
+    try:
+        digest = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        digest = b""
+    if len(digest) != 16:
+        raise errors.InvalidDigest
+    return digest
+
+
+async def read_body(services: FrontServices, request: Request, bytes_max: int) -> bytes:
+    """A whole small body (an XML document) with all its digests verified.
+
+    Raises MaxMessageLengthExceeded above `bytes_max`, and what Body and Digests raise. A request without
+    Content-Length has an empty body.
+    """
+    if request.content_length is None and "transfer-encoding" not in request.headers:
+        return b""
+    digests = Digests.of_request(request)
+    try:
+        body = Body(request, bytes_max)
+    except errors.EntityTooLarge:
+        raise errors.MaxMessageLengthExceeded(MaxMessageLengthBytes=bytes_max) from None
+    data = await body.read()
+    digests.update(data)
+    digests.verify(body.trailers)
+    return data
+
+
+async def hashed_stripes(
+    body: Body, digests: Digests, stripe_bytes: int, threads: Executor
+) -> AsyncIterator[bytes]:
+    """The stripes of `body`, each hashed in a thread while the one before it is on its way to the nodes."""
+    loop = asyncio.get_running_loop()
+    hashing: asyncio.Future[None] | None = None
+    async for stripe in body.stripes(stripe_bytes):
+        if hashing is not None:
+            await hashing
+        hashing = loop.run_in_executor(threads, digests.update, stripe)
+        yield stripe
+    if hashing is not None:
+        await hashing
+
+

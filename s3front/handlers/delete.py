@@ -1,0 +1,101 @@
+"""DeleteObject and DeleteObjects."""
+
+from __future__ import annotations
+
+from catalog import objects
+from catalog.engine import Transaction
+from catalog.errors import CatalogError
+from catalog.model import Condition, DeleteResult
+from s3front import errors
+from s3front.body import read_body
+from s3front.errors import S3Error
+from s3front.handlers.buckets import require_bucket
+from s3front.handlers.versions import check_version_id
+from s3front.limits import DELETE_KEYS_MAX, XML_BODY_BYTES_MAX
+from s3front.request import Request, check_key
+from s3front.response import Response, xml_response
+from s3front.services import FrontServices
+from s3front.translate import to_s3_error
+from s3front.wire import xml
+from s3front.wire.conditions import unquote_etag
+from s3front.wire.xml_writer import document, element, text
+
+
+async def delete_object(services: FrontServices, request: Request) -> Response:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html
+
+    Deleting a key that is not there succeeds, as on AWS.
+    """
+    bucket = await require_bucket(services, request)
+    check_version_id(request)
+    key = request.key
+    assert key is not None
+    condition = delete_condition(request.headers.get("if-match"))
+    await services.catalog.write(lambda tx: objects.delete(tx, bucket_id=bucket.id, key=key, condition=condition))
+    return Response(204)
+
+
+def delete_condition(etag: str | None) -> Condition | None:
+    """The condition of one delete, from its If-Match or its ETag element."""
+    return None if etag is None else Condition(if_match=unquote_etag(etag))
+
+
+async def delete_objects(services: FrontServices, request: Request) -> Response:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+
+    Each key is deleted by itself: one that fails is reported beside those that did not.
+    """
+    bucket = await require_bucket(services, request)
+    body = await read_body(services, request, XML_BODY_BYTES_MAX)
+    if not body:
+        raise errors.MissingRequestBodyError
+    root = xml.parse(body, "Delete")
+    wanted = xml.children(root, "Object")
+    if not 1 <= len(wanted) <= DELETE_KEYS_MAX:
+        raise errors.MalformedXML
+    quiet = (xml.optional_text(root, "Quiet") or "").lower() == "true"
+    targets = [
+        (xml.required_text(item, "Key"), xml.optional_text(item, "VersionId"), xml.optional_text(item, "ETag"))
+        for item in wanted
+    ]
+    deletes = [(key, _refusal(key, version), delete_condition(etag)) for key, version, etag in targets]
+    outcomes = await services.catalog.write(lambda tx: _delete_each(tx, bucket.id, deletes))
+    results = [
+        _result_xml(key, to_s3_error(outcome, request) if isinstance(outcome, CatalogError) else outcome, quiet)
+        for (key, _, _), outcome in zip(deletes, outcomes, strict=True)
+    ]
+    return xml_response(document("DeleteResult", *results))
+
+
+def _refusal(key: str, version: str | None) -> S3Error | None:
+    """Why this key can't be deleted, found before anything is."""
+    try:
+        if not key:
+            raise errors.MalformedXML
+        check_key(key.encode())
+        if version not in (None, "", "null"):
+            raise errors.NoSuchVersion(Key=key, VersionId=version)
+    except S3Error as error:
+        return error
+    return None
+
+
+def _delete_each(
+    tx: Transaction, bucket_id: int, deletes: list[tuple[str, S3Error | None, Condition | None]]
+) -> list[S3Error | CatalogError | DeleteResult]:
+    """All keys in one transaction. `objects.delete` refuses before it writes, so one refusal leaves the rest whole."""
+    outcomes: list[S3Error | CatalogError | DeleteResult] = []
+    for key, refusal, condition in deletes:
+        try:
+            outcomes.append(
+                refusal or objects.delete(tx, bucket_id=bucket_id, key=key.encode(), condition=condition)
+            )
+        except CatalogError as fault:
+            outcomes.append(fault)
+    return outcomes
+
+
+def _result_xml(key: str, outcome: S3Error | DeleteResult, quiet: bool) -> str:
+    if isinstance(outcome, S3Error):
+        return element("Error", text("Key", key), text("Code", outcome.code), text("Message", outcome.message))
+    return "" if quiet else element("Deleted", text("Key", key))

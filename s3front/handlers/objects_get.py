@@ -1,0 +1,143 @@
+"""GetObject and HeadObject."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, NamedTuple
+
+from catalog import objects
+from catalog.model import Bucket, ObjectRow
+from s3front import errors
+from s3front.handlers.buckets import require_bucket
+from s3front.handlers.object_stream import object_pieces
+from s3front.handlers.versions import check_version_id
+from s3front.limits import PART_NUMBER_MAX
+from s3front.request import Request
+from s3front.response import Header, Response
+from s3front.services import FrontServices
+from s3front.wire import checksums
+from s3front.wire.conditions import check_read_conditions
+from s3front.wire.headers import METADATA_PREFIX, http_date, response_overrides
+from s3front.wire.ranges import parse_range
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class Selection(NamedTuple):
+    """Which bytes [start, stop) of the object the client gets, and with which status."""
+
+    start: int
+    stop: int
+    status: int
+    parts_count: int | None = None
+
+
+async def find_object(services: FrontServices, request: Request) -> tuple[Bucket, ObjectRow]:
+    """The bucket and the current object that the request names. Raises NoSuchBucket, NoSuchKey, NoSuchVersion."""
+    bucket = await require_bucket(services, request)
+    assert request.key is not None
+    row = await objects.lookup(services.catalog, bucket.id, request.key)
+    if row is None:
+        raise errors.NoSuchKey(Key=request.key.decode())
+    check_version_id(request)
+    return bucket, row
+
+
+async def get_object(services: FrontServices, request: Request) -> Response:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html"""
+    _, row = await find_object(services, request)
+    selection, headers = _prepare(request, row)
+    start, stop = selection.start, selection.stop
+    if start == stop:
+        return Response(selection.status, headers)
+    pieces = object_pieces(services, row.blob, start, stop)
+    first = await anext(pieces)
+    return Response(selection.status, headers, stream=_resume(first, pieces), content_length=stop - start)
+
+
+async def _resume(first: Buffer, rest: AsyncIterator[Buffer]) -> AsyncIterator[Buffer]:
+    """The first piece, which had to be verified before the status line could leave (P3), and then the rest."""
+    async with aclosing(rest):  # type: ignore[type-var]
+        yield first
+        async for piece in rest:
+            yield piece
+
+
+async def head_object(services: FrontServices, request: Request) -> Response:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
+    _, row = await find_object(services, request)
+    selection, headers = _prepare(request, row)
+    return Response(selection.status, headers, content_length=selection.stop - selection.start)
+
+
+def _prepare(request: Request, row: ObjectRow) -> tuple[Selection, list[Header]]:
+    """Conditions, range and headers of GET and HEAD. Raises NotModified, PreconditionFailed, InvalidRange …"""
+    headers = _object_headers(row)
+    check_read_conditions(request.headers, etag=row.etag, modified_ms=row.modified_ms)
+    selection = _select(request, row)
+    whole = selection.stop - selection.start == row.size
+    if selection.status == 206 and selection.start < selection.stop:
+        span = f"bytes {selection.start}-{selection.stop - 1}/{row.size}"
+        headers.append((b"content-range", span.encode()))
+    if selection.parts_count is not None:
+        headers.append((b"x-amz-mp-parts-count", str(selection.parts_count).encode()))
+    if whole and row.attributes.checksum and request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
+        headers += checksums.response_headers(row.attributes.checksum)
+    overrides = response_overrides(request.query)
+    if overrides:
+        headers = [pair for pair in headers if pair[0] not in overrides]
+        headers += overrides.items()
+    return selection, headers
+
+
+def _object_headers(row: ObjectRow) -> list[Header]:
+    headers: list[Header] = [
+        (b"etag", b'"%s"' % row.etag.encode()),
+        (b"last-modified", http_date(row.modified_ms)),
+        (b"content-type", row.content_type.encode("latin-1")),
+        (b"accept-ranges", b"bytes"),
+    ]
+    attributes = row.attributes
+    for name, value in attributes.headers.items():
+        headers.append((name.encode("latin-1"), value.encode("latin-1")))
+    for name, value in attributes.metadata.items():
+        headers.append((METADATA_PREFIX + name.encode("latin-1"), value.encode("latin-1")))
+    if attributes.storage_class != "STANDARD":
+        headers.append((b"x-amz-storage-class", attributes.storage_class.encode()))
+    return headers
+
+
+def _select(request: Request, row: ObjectRow) -> Selection:
+    """What ``Range`` or ``partNumber`` selects. Raises InvalidRange, InvalidPartNumber, InvalidRequest."""
+    wanted = request.headers.get("range")
+    number = request.query.get("partNumber")
+    if number is not None:
+        if wanted is not None:
+            raise errors.InvalidRequest("Cannot specify both Range header and partNumber query parameter")
+        return _select_part(number, row)
+    span = parse_range(wanted, row.size) if wanted is not None else None
+    if span is None:
+        return Selection(0, row.size, 200)
+    return Selection(span.start, span.stop, 206)
+
+
+def _select_part(value: str, row: ObjectRow) -> Selection:
+    if not (value.isascii() and value.isdigit()) or len(value) > 5 or not 1 <= int(value) <= PART_NUMBER_MAX:
+        raise errors.InvalidArgument(
+            f"Part number must be an integer between 1 and {PART_NUMBER_MAX}, inclusive",
+            ArgumentName="partNumber",
+            ArgumentValue=value,
+        )
+    wanted = int(value)
+    if row.blob.manifest is None:
+        if wanted != 1:
+            raise errors.InvalidPartNumber(PartNumberRequested=wanted, ActualPartCount=1)
+        return Selection(0, row.size, 206 if row.size else 200)
+    offset = 0
+    for part in row.blob.manifest:
+        if part.number == wanted:
+            return Selection(offset, offset + part.size, 206, len(row.blob.manifest))
+        offset += part.size
+    raise errors.InvalidPartNumber(PartNumberRequested=wanted, ActualPartCount=len(row.blob.manifest))

@@ -1,0 +1,48 @@
+"""PutObject."""
+
+from __future__ import annotations
+
+from catalog import objects
+from catalog.model import Attributes, Condition
+from s3front.blob_store import store_blob
+from s3front.handlers.buckets import require_bucket
+from s3front.limits import OBJECT_BYTES_MAX_SINGLE_PUT
+from s3front.request import Request
+from s3front.response import Response, header
+from s3front.services import FrontServices
+from s3front.wire import checksums
+from s3front.wire.conditions import write_condition
+from s3front.wire.headers import object_headers
+from s3front.wire.storage_class import storage_class
+
+
+async def put_object(services: FrontServices, request: Request) -> Response:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html"""
+    bucket = await require_bucket(services, request)
+    key = request.key
+    assert key is not None
+    kept = object_headers(request.header_list)
+    kind = storage_class(request.headers)
+    condition = write_precondition(request)
+    stored = await store_blob(services, request, bytes_max=OBJECT_BYTES_MAX_SINGLE_PUT)
+    attributes = Attributes(kept.headers, kept.metadata, stored.checksum, kind)
+    await services.catalog.write(
+        lambda tx: objects.put(
+            tx,
+            bucket_id=bucket.id,
+            key=key,
+            blob=stored.blob,
+            etag=stored.md5_hex,
+            content_type=kept.content_type,
+            attributes=attributes,
+            condition=condition,
+        ),
+        blob=stored.blob,
+    )
+    return Response(headers=[header("etag", f'"{stored.md5_hex}"'), *checksums.response_headers(stored.checksum)])
+
+
+def write_precondition(request: Request) -> Condition | None:
+    """The condition under which this write may replace what its key holds. Raises what `write_condition` raises."""
+    found = write_condition(request.headers)
+    return None if found is None else Condition(if_match=found.if_match, if_none_match=found.if_none_match)

@@ -1,0 +1,36 @@
+"""What handlers work with: the catalog, the blobs and the settings of this front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from catalog.engine import Catalog
+from cluster.blob_reader import BlobReader
+from cluster.blob_writer import BlobWriter
+
+
+@dataclass(frozen=True, slots=True)
+class FrontSettings:
+    """The settings of one front (see compose.settings for where they come from)."""
+
+    root_access_key: str
+    root_secret_key: str = field(repr=False)
+    region: str = "us-east-1"
+    domains: tuple[str, ...] = ("localhost",)
+    """Base domains of virtual-host-style requests: ``bucket.localhost`` names the bucket ``bucket``."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrontServices:
+    """Everything a handler may use. Clock and threads come in here, so that tests can bring their own."""
+
+    catalog: Catalog
+    writer: BlobWriter
+    reader: BlobReader
+    settings: FrontSettings
+    digest_threads: Executor
+    """Where hashes of large bodies are computed (hashlib releases the GIL)."""
+    utc_now: Callable[[], datetime]

@@ -1,0 +1,50 @@
+"""Faults of the catalog and the cluster become S3 errors here and nowhere else (STYLE 17)."""
+
+from __future__ import annotations
+
+from catalog import errors as catalog_errors
+from catalog.errors import CatalogError
+from cluster import errors as cluster_errors
+from cluster.errors import ClusterError
+from s3front import errors as s3
+from s3front.errors import S3Error
+from s3front.handlers.owner import OWNER_ID
+from s3front.request import Request
+
+
+def to_s3_error(fault: CatalogError | ClusterError, request: Request) -> S3Error:
+    """The S3 error that tells a client about `fault`; InternalError for what it could not have caused or helped."""
+    match fault:
+        case catalog_errors.NoSuchBucket():
+            return s3.NoSuchBucket(BucketName=request.bucket)
+        case catalog_errors.BucketExists(owner=owner) if owner == OWNER_ID:
+            return s3.BucketAlreadyOwnedByYou(BucketName=request.bucket)
+        case catalog_errors.BucketExists():
+            return s3.BucketAlreadyExists(BucketName=request.bucket)
+        case catalog_errors.BucketNotEmpty():
+            return s3.BucketNotEmpty(BucketName=request.bucket)
+        case catalog_errors.NoSuchKey():
+            return s3.NoSuchKey(Key=(request.key or b"").decode())
+        case catalog_errors.PreconditionFailed():
+            return s3.PreconditionFailed(Condition=fault.condition)
+        case catalog_errors.NoSuchUpload():
+            return s3.NoSuchUpload(UploadId=request.query.get("uploadId", ""))
+        case catalog_errors.InvalidPart():
+            return s3.InvalidPart(PartNumber=fault.number)
+        case catalog_errors.InvalidPartOrder():
+            return s3.InvalidPartOrder()
+        case catalog_errors.EntityTooSmall():
+            return s3.EntityTooSmall(
+                PartNumber=fault.number,
+                ETag=fault.etag,
+                ProposedSize=fault.part_bytes,
+                MinSizeAllowed=fault.part_bytes_min,
+            )
+        case catalog_errors.Changed():
+            return s3.OperationAborted()
+        case catalog_errors.HorizonPassed() | catalog_errors.CatalogBusy() | cluster_errors.BudgetFull():
+            return s3.SlowDown()
+        case catalog_errors.CatalogFull() | catalog_errors.CommitUnknown() | ClusterError():
+            return s3.ServiceUnavailable()
+        case _:
+            return s3.InternalError()
