@@ -67,6 +67,10 @@ class HorizonPassed(CatalogError):
     """The blob is as old as the collect horizon: its shards may be gone (S19). Upload again: 503."""
 
 
+class BlobAbandoned(CatalogError):
+    """The blob is already queued for deletion, because an earlier transaction with it failed: 503."""
+
+
 class Changed(CatalogError):
     """What the request was prepared from is no longer so (S14): read again and start over."""
 

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import msgspec
+
 from cluster import wire
 from cluster.budget import ByteBudget
 from cluster.errors import LinkDown, LinkError, NodeRestarted, NotEnoughNodes, WriteFailed
@@ -25,8 +27,8 @@ _SYNC: Final = int(wire.Op.SYNC)
 
 @dataclass(frozen=True, slots=True)
 class WriterSettings:
-    """`window_stripes`: stripes of one blob in flight. `sync_bytes`: shard bytes acknowledged by a node before
-    a sync is asked for; with those in flight it stays below the 32 MiB of S1. Deadlines in seconds."""
+    """`window_stripes`: stripes of one blob in flight. `sync_bytes`: shard bytes a node acknowledged before
+    a sync is asked for; with what is in flight it stays below S1's limit. Deadlines in seconds."""
 
     window_stripes: int = 4
     sync_bytes: int = 16 << 20
@@ -38,8 +40,7 @@ class WriterSettings:
             raise ValueError("a window of at least one stripe, a sync at least every 16 MiB")
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """A blob as it lies on the nodes: `nodes[i]` holds shard i of each of its stripes."""
 
     blob_id: bytes
@@ -88,8 +89,8 @@ class BlobWriter:
         *,
         on_abandoned: Callable[[Receipt], None] | None = None,
     ) -> None:
-        """`on_abandoned` hears of each blob that may lie on nodes and for which the caller got neither receipt
-        nor WriteFailed: its write was cancelled, or its body raised. It is garbage (S11)."""
+        """`on_abandoned` hears of each blob that may lie on nodes and of which the caller got no receipt and
+        no WriteFailed: its write was cancelled, or its body raised. It is garbage (S11)."""
         self.geometry = geometry
         self.settings = settings or WriterSettings()
         self._nodes = nodes
@@ -113,9 +114,8 @@ class BlobWriter:
             for future in self._send(blob_id, 0, stripe, placed, sync=True):
                 await future
         except LinkError as error:
-            raise WriteFailed(
-                f"blob {blob_id.hex()}: {error}", self._receipt(blob_id, length, placed, 1)
-            ) from error
+            receipt = self._receipt(blob_id, length, placed, 1)
+            raise WriteFailed(f"blob {blob_id.hex()}: {error}", receipt) from error
         except BaseException:
             self._abandon(self._receipt(blob_id, length, placed, 1))
             raise
@@ -171,7 +171,7 @@ class BlobWriter:
             await self._settle(upload)
 
     async def _take(self, upload: "_Upload") -> int:
-        """Budget for the next stripe. Whoever waits in line for it holds none: no two can block each other."""
+        """Budget for the next stripe. Who waits in line for it holds none: no two can block each other."""
         want = self.geometry.stripe_bytes
         if upload.size_hint >= 0:
             want = max(min(want, upload.size_hint - upload.size), 1)
@@ -208,7 +208,8 @@ class BlobWriter:
                 log.ask_sync(self.settings.sync_deadline_s)
         for log in upload.logs:
             await log.sync_done()
-            assert log.synced >= log.position, "a shard without a sync that covers it"
+            if log.synced < log.position:
+                raise LinkError(f"node {log.node} answered a sync that does not cover what was asked")
 
     def _send(
         self, blob_id: bytes, number: int, stripe: bytes, placed: tuple[int, ...], *, sync: bool

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -67,10 +67,10 @@ class Latency:
         self.high_s = high + (s - high) * (0.3 if s > high else 0.006)
 
 
-class _Call(NamedTuple):
-    """A call that awaits its reply. Times on the link's clock."""
+class _Call(msgspec.Struct, gc=False):
+    """A call that awaits its reply. Times on the link's clock. (A Struct: four times cheaper than a tuple.)"""
 
-    future: "asyncio.Future[wire.Frame]"
+    future: Any  # asyncio.Future[wire.Frame]
     sent_s: float
     deadline_s: float
     late_s: float
@@ -199,10 +199,6 @@ class Link:
         """
         return self._stalled[writing]
 
-    def hedge_s(self, op: int, factor: float, s_min: float, s_max: float) -> float:
-        """A hedge delay for a call of kind `op`: a multiple of its recent slow latency within bounds."""
-        return min(max(self.latency[op].high_s * factor, s_min), s_max)
-
     def _flush(self, connection: Connection) -> None:
         out = self._out
         if connection is self._connection and out:
@@ -216,9 +212,10 @@ class Link:
             call = calls.pop(frame.request_id, None)
             if call is None:
                 continue  # its deadline has passed
-            future, sent_s, _, _, size, op = call
-            self.outstanding_bytes -= size
-            self.latency[op].add(now - sent_s)
+            future = call.future
+            op = call.op
+            self.outstanding_bytes -= call.payload_bytes
+            self.latency[op].add(now - call.sent_s)
             writing = op in _DISK_OPS
             self._replied_s[writing] = now
             self._stalled[writing] = False
@@ -291,9 +288,9 @@ class Link:
             if now >= call.deadline_s:
                 overdue.append(request_id)
             elif now >= call.late_s and not call.future.done():
-                reply = self._create_future()
-                calls[request_id] = call._replace(future=reply, late_s=_NEVER)
-                fail_quietly(call.future, CallLate(reply))
+                future, call.future = call.future, self._create_future()
+                call.late_s = _NEVER
+                fail_quietly(future, CallLate(call.future))
         for request_id in overdue:
             call = calls.pop(request_id)
             self.outstanding_bytes -= call.payload_bytes

@@ -15,7 +15,7 @@ _CLOSED_TO_WRITES = frozenset(("joining", "draining", "removed"))
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """One node as the catalog has it. `number` is what placements name; `weight` > 0 is its share of blobs."""
+    """One node as the catalog has it. `number` (> 0) is what placements name; `weight` (> 0) its share."""
 
     number: int
     node_id: bytes
@@ -119,7 +119,7 @@ class NodeSet:
         return [node for node, link in self._writable if link.up]
 
     def for_write(self, width: int) -> list[NodeInfo]:
-        """The nodes to place `width` new shards on: those alive, without the stalled where enough remain (S10)."""
+        """Nodes to choose from for `width` shards: those alive, without the stalled if enough remain (S10)."""
         alive = self.alive()
         if len(alive) > width:
             brisk = [node for node in alive if not self._links[node.number].is_stalled(writing=True)]
@@ -130,7 +130,7 @@ class NodeSet:
     def usable(self, number: int) -> bool:
         """True when a read of that node may be expected to be answered soon: connected and not stalled."""
         link = self._links.get(number)
-        return link is not None and link.up and not link.is_stalled()
+        return link is not None and link.up and not link._stalled[False]
 
     def order_for_read(self, numbers: Iterable[int]) -> list[int]:
         """Those of `numbers` that are connected: usable ones first, then near before far, else as given."""

@@ -43,14 +43,16 @@ class ErasureCode:
         assert type(stripe) is bytes, "pyeclib aborts the process on anything but bytes"
         if not 0 < length <= self.geometry.stripe_bytes:
             raise ValueError(f"a stripe has 1 to {self.geometry.stripe_bytes} bytes, not {length}")
-        fragments = self._driver.encode(stripe)
-        k = self._k
-        size = -(-length // k)
-        whole = length // size  # data shards that lie in the input without padding
+        shards: list[Buffer] = list(self._driver.encode(stripe))
+        size = -(-length // self._k)
         view = memoryview(stripe)
-        shards: list[Buffer] = [view[at : at + size] for at in range(0, whole * size, size)]
-        for fragment in fragments[whole:]:
-            shards.append(memoryview(fragment)[_FRAGMENT_HEADER_BYTES:])
+        at = 0
+        for i, fragment in enumerate(shards):
+            if at + size <= length:
+                shards[i] = view[at : at + size]
+            else:  # parity, or data that needs padding
+                shards[i] = memoryview(fragment)[_FRAGMENT_HEADER_BYTES:]
+            at += size
         assert len(shards[-1]) == size, "pyeclib changed its layout"
         return shards
 

@@ -85,8 +85,14 @@ class Geometry:
         if not 0 <= start < stop <= stripe_length:
             raise ValueError(f"[{start}, {stop}) does not lie within a stripe of {stripe_length} bytes")
         size = -(-stripe_length // self.k)
-        spans = []
-        for shard in range(start // size, (stop - 1) // size + 1):
-            base = shard * size
-            spans.append(ShardSpan(shard, max(start - base, 0), min(stop - base, size)))
+        first = start // size
+        last = (stop - 1) // size
+        start -= first * size
+        stop -= last * size
+        if first == last:
+            return [ShardSpan(first, start, stop)]
+        spans = [ShardSpan(first, start, size)]
+        for shard in range(first + 1, last):
+            spans.append(ShardSpan(shard, 0, size))
+        spans.append(ShardSpan(last, 0, stop))
         return spans

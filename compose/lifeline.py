@@ -19,7 +19,7 @@ READY = b"r"
 BEAT = b"."
 BEAT_EVERY_S = 1.0
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("trivet.compose")
 
 
 class Lifeline:

@@ -30,7 +30,7 @@ REFUSED_WAIT_S = 60.0
 mended.
 """
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("trivet.compose")
 
 
 @dataclass(frozen=True, slots=True)

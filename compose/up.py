@@ -38,7 +38,7 @@ there.
 FRONTS_WAIT_S = 60.0
 REGIONS = ("us-east-1", "us-west-1", "eu-west-1")
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("trivet.compose")
 
 
 def up(settings: Settings, environment: Mapping[str, str]) -> int:

@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from catalog import work
 from catalog.errors import CatalogError
 from catalog.model import Checksum, NewBlob
 from cluster.blob_writer import Receipt
 from cluster.errors import WriteFailed
-from s3front.body import Body, Digests, hashed_stripes
+from s3front.body import DEFAULT_ALGORITHM, Body, Digests, hashed_stripes
+from s3front.errors import S3Error
 from s3front.request import Request
 from s3front.services import FrontServices
+from s3front.wire.checksums import Algorithm
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 log = logging.getLogger("trivet.s3front")
 
@@ -31,41 +38,59 @@ class StoredBlob:
 
 
 async def store_blob(
-    services: FrontServices, request: Request, *, bytes_max: int, algorithm: str | None = None
+    services: FrontServices, request: Request, *, bytes_max: int, algorithm: Algorithm = DEFAULT_ALGORITHM
 ) -> StoredBlob:
     """Store the request's body. `algorithm` is the checksum to compute if the request declares none.
 
     Raises what Body and Digests raise, and the cluster's NotEnoughNodes and WriteFailed. On any failure the shards
-    already written are queued as garbage.
+    already written are queued as garbage, here or (body broken off, request cancelled) by the writer's `on_abandoned`.
     """
     digests = Digests.of_request(request, algorithm)
     body = Body(request, bytes_max)
-    epoch = services.catalog.upload_epoch
     if body.size <= services.writer.geometry.stripe_bytes:
+        return await _store_small(services, body, digests)
+    return await _store_large(services, body, digests)
+
+
+async def _store_small(services: FrontServices, body: Body, digests: Digests) -> StoredBlob:
+    """At most one stripe: it is verified before its shards leave. The budget is taken before it is read (S10)."""
+    budget = services.budget
+    if not budget.try_acquire(body.size):
+        await budget.acquire(body.size)
+    try:
         data = await body.read()
         digests.update(data)
         checksum = digests.verify(body.trailers)
-        receipt = await write_small(services, data, epoch)
-        return StoredBlob(new_blob(receipt), digests.md5_hex, checksum)
-    stripes = hashed_stripes(body, digests, services.writer.geometry.stripe_bytes, services.digest_threads)
-    async with contextlib.aclosing(stripes):
-        try:
-            receipt = await services.writer.write(stripes, epoch=epoch, size_hint=body.size)
-        except WriteFailed as failure:
-            await abandon(services, failure.receipt)
-            raise failure.__cause__ or failure from None
+        receipt = await services.writer.write_one(data, epoch=services.catalog.upload_epoch)
+    except WriteFailed as failure:
+        await abandon(services, failure.receipt)
+        raise
+    finally:
+        budget.release(body.size)
+    return StoredBlob(new_blob(receipt), digests.md5_hex, checksum)
+
+
+async def _store_large(services: FrontServices, body: Body, digests: Digests) -> StoredBlob:
+    """Stripes leave as they come in; only at the end is it known whether they are what the client meant."""
+    receipt = await write_pieces(services, body.pieces(), body.size, digests)
     try:
         checksum = digests.verify(body.trailers)
-    except BaseException:
+    except S3Error:
         await abandon(services, receipt)
         raise
     return StoredBlob(new_blob(receipt), digests.md5_hex, checksum)
 
 
-async def write_small(services: FrontServices, data: bytes, epoch: int) -> Receipt:
-    """One stripe at most; what a failed write left behind is queued as garbage."""
+async def write_pieces(
+    services: FrontServices, pieces: AsyncIterator[Buffer], size: int, digests: Digests
+) -> Receipt:
+    """Write `size` bytes that come in pieces of any length, hashing them on the way. Raises WriteFailed."""
+    stripes = hashed_stripes(pieces, digests, services.writer.geometry.stripe_bytes, services.digest_threads)
     try:
-        return await services.writer.write_one(data, epoch=epoch)
+        async with contextlib.aclosing(stripes):
+            return await services.writer.write(
+                stripes, epoch=services.catalog.upload_epoch, size_hint=size
+            )
     except WriteFailed as failure:
         await abandon(services, failure.receipt)
         raise

@@ -6,8 +6,6 @@ A body is read once. Small ones are read whole; large ones are cut into stripes 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import AsyncIterator
@@ -16,14 +14,18 @@ from typing import TYPE_CHECKING
 
 from catalog.model import Checksum
 from s3front import errors
-from s3front.auth import aws_chunked
+from s3front.auth.aws_chunked import ChunkedDecoder, decoded_length
 from s3front.request import Request
 from s3front.services import FrontServices
 from s3front.wire import checksums
-from s3front.wire.checksums import Declared
+from s3front.wire.checksums import ALGORITHMS, Algorithm, Declared
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+
+DEFAULT_ALGORITHM = ALGORITHMS["CRC64NVME"]
+"""What S3 computes for uploads that declare no checksum ("Checking object integrity")."""
 
 
 class ClientGone(Exception):
@@ -39,8 +41,9 @@ class Body:
     def __init__(self, request: Request, bytes_max: int) -> None:
         """Raises MissingContentLength, InvalidArgument, or EntityTooLarge above `bytes_max`."""
         self._request = request
-        self._decoder = aws_chunked.decoder_for(request.identity, request.headers)
-        size = self._decoder.decoded_length if self._decoder else request.content_length
+        chunked = request.identity.payload.is_chunked
+        self._decoder = ChunkedDecoder(request.identity, request.headers) if chunked else None
+        size = decoded_length(request.headers) if chunked else request.content_length
         if size is None:
             raise errors.MissingContentLength
         if size > bytes_max:
@@ -79,22 +82,23 @@ class Body:
         pieces = [piece async for piece in self.pieces()]
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
-    async def stripes(self, stripe_bytes: int) -> AsyncIterator[bytes]:
-        """The payload cut into `stripe_bytes`, the last piece shorter. Never holds more than one stripe."""
-        parts: list[Buffer] = []
-        filled = 0
-        async for piece in self.pieces():
-            view = memoryview(piece)
-            while filled + len(view) >= stripe_bytes:
-                cut = stripe_bytes - filled
-                parts.append(view[:cut])
-                yield b"".join(parts)
-                parts, filled, view = [], 0, view[cut:]
-            if view:
-                parts.append(view)
-                filled += len(view)
-        if filled:
+
+async def cut_stripes(pieces: AsyncIterator[Buffer], stripe_bytes: int) -> AsyncIterator[bytes]:
+    """`pieces` joined and cut into `stripe_bytes`, the last one shorter. Never holds more than one stripe."""
+    parts: list[Buffer] = []
+    filled = 0
+    async for piece in pieces:
+        view = memoryview(piece)
+        while filled + len(view) >= stripe_bytes:
+            cut = stripe_bytes - filled
+            parts.append(view[:cut])
             yield b"".join(parts)
+            parts, filled, view = [], 0, view[cut:]
+        if view:
+            parts.append(view)
+            filled += len(view)
+    if filled:
+        yield b"".join(parts)
 
 
 class Digests:
@@ -102,7 +106,7 @@ class Digests:
 
     def __init__(
         self,
-        algorithm: str,
+        algorithm: Algorithm,
         *,
         declared: Declared | None = None,
         md5_expected: bytes | None = None,
@@ -111,23 +115,23 @@ class Digests:
         """`algorithm` is that of the checksum; `declared` is where the client says its value is to be found."""
         self._declared = declared
         self._algorithm = algorithm
-        self._checksum = checksums.hasher(algorithm)
+        self._checksum = algorithm.new()
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._md5_expected = md5_expected
         self._sha256 = hashlib.sha256() if sha256_expected else None
         self._sha256_expected = sha256_expected
 
     @classmethod
-    def of_request(cls, request: Request, algorithm: str | None = None) -> Digests:
+    def of_request(cls, request: Request, algorithm: Algorithm = DEFAULT_ALGORITHM) -> Digests:
         """What this request's body must agree with; `algorithm` is for a request that declares no checksum.
 
-        Raises InvalidDigest for a malformed Content-MD5, and what s3front.wire.checksums finds wrong.
+        Raises InvalidDigest for a malformed Content-MD5, InvalidRequest for a malformed checksum.
         """
-        declared = checksums.declared(request.headers)
+        declared = checksums.declared_checksum(request.headers)
         return cls(
-            declared.algorithm if declared else algorithm or checksums.DEFAULT_ALGORITHM,
+            declared.algorithm if declared else algorithm,
             declared=declared,
-            md5_expected=content_md5(request),
+            md5_expected=checksums.content_md5(request.headers),
             sha256_expected=request.identity.payload_sha256,
         )
 
@@ -148,32 +152,18 @@ class Digests:
 
         Raises BadDigest, XAmzContentSHA256Mismatch, or InvalidRequest for a missing or malformed trailer.
         """
-        if self._md5_expected is not None and not hmac.compare_digest(self._md5.digest(), self._md5_expected):
-            raise errors.BadDigest
+        checksums.check_md5(self._md5_expected, self._md5.digest())
         if self._sha256 is not None and self._sha256_expected is not None:
             computed = self._sha256.hexdigest()
             if not hmac.compare_digest(computed, self._sha256_expected):
                 raise errors.XAmzContentSHA256Mismatch(
                     ClientComputedContentSHA256=self._sha256_expected, S3ComputedContentSHA256=computed
                 )
-        value = self._checksum.value()
-        if self._declared:
-            checksums.verify(self._declared, value, trailers)
-        return Checksum(self._algorithm, "FULL_OBJECT", value)
-
-
-def content_md5(request: Request) -> bytes | None:
-    """The decoded Content-MD5 header. Raises InvalidDigest."""
-    value = request.headers.get("content-md5")
-    if value is None:
-        return None
-    try:
-        digest = base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        digest = b""
-    if len(digest) != 16:
-        raise errors.InvalidDigest
-    return digest
+        if self._declared is not None:
+            value = self._declared.verify(self._checksum, trailers)
+        else:
+            value = checksums.value_of(self._checksum)
+        return Checksum(self._algorithm.name, "FULL_OBJECT", value)
 
 
 async def read_body(services: FrontServices, request: Request, bytes_max: int) -> bytes:
@@ -196,17 +186,15 @@ async def read_body(services: FrontServices, request: Request, bytes_max: int) -
 
 
 async def hashed_stripes(
-    body: Body, digests: Digests, stripe_bytes: int, threads: Executor
+    pieces: AsyncIterator[Buffer], digests: Digests, stripe_bytes: int, threads: Executor
 ) -> AsyncIterator[bytes]:
-    """The stripes of `body`, each hashed in a thread while the one before it is on its way to the nodes."""
+    """The stripes of `pieces`, each hashed in a thread while the one before it is on its way to the nodes."""
     loop = asyncio.get_running_loop()
     hashing: asyncio.Future[None] | None = None
-    async for stripe in body.stripes(stripe_bytes):
+    async for stripe in cut_stripes(pieces, stripe_bytes):
         if hashing is not None:
             await hashing
         hashing = loop.run_in_executor(threads, digests.update, stripe)
         yield stripe
     if hashing is not None:
         await hashing
-
-

@@ -131,7 +131,8 @@ class S3HttpProtocol(HttpToolsProtocol):
             body = render(error, resource="", request_id="", host_id="")
             self.transport.write(
                 STATUS_LINE[error.status]
-                + b"content-type: application/xml\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+                + b"content-type: application/xml\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+                % len(body)
                 + body
             )
         self.transport.close()

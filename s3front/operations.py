@@ -54,11 +54,18 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("CreateBucket", "PUT", "bucket", "s3:CreateBucket", buckets.create_bucket),
     Operation("HeadBucket", "HEAD", "bucket", "s3:ListBucket", buckets.head_bucket),
     Operation("DeleteBucket", "DELETE", "bucket", "s3:DeleteBucket", buckets.delete_bucket),
-    Operation("GetBucketLocation", "GET", "bucket", "s3:GetBucketLocation", buckets.get_bucket_location, "location"),
+    Operation(
+        "GetBucketLocation", "GET", "bucket", "s3:GetBucketLocation", buckets.get_bucket_location, "location"
+    ),
     Operation("ListObjects", "GET", "bucket", "s3:ListBucket", list_objects.list_objects_v1),
     Operation("ListObjectsV2", "GET", "bucket", "s3:ListBucket", list_objects.list_objects_v2, "list-type"),
     Operation(
-        "ListMultipartUploads", "GET", "bucket", "s3:ListBucketMultipartUploads", multipart.list_multipart_uploads, "uploads"
+        "ListMultipartUploads",
+        "GET",
+        "bucket",
+        "s3:ListBucketMultipartUploads",
+        multipart.list_multipart_uploads,
+        "uploads",
     ),
     Operation("DeleteObjects", "POST", "bucket", "s3:DeleteObject", delete.delete_objects, "delete"),
     Operation("PutObject", "PUT", "object", "s3:PutObject", objects_put.put_object),
@@ -67,10 +74,17 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("DeleteObject", "DELETE", "object", "s3:DeleteObject", delete.delete_object),
     Operation("CopyObject", "PUT", "object", "s3:PutObject", copy.copy_object, copies=True),
     Operation(
-        "CreateMultipartUpload", "POST", "object", "s3:PutObject", multipart.create_multipart_upload, "uploads"
+        "CreateMultipartUpload",
+        "POST",
+        "object",
+        "s3:PutObject",
+        multipart.create_multipart_upload,
+        "uploads",
     ),
     Operation("UploadPart", "PUT", "object", "s3:PutObject", multipart.upload_part, "uploadId"),
-    Operation("UploadPartCopy", "PUT", "object", "s3:PutObject", copy.upload_part_copy, "uploadId", copies=True),
+    Operation(
+        "UploadPartCopy", "PUT", "object", "s3:PutObject", copy.upload_part_copy, "uploadId", copies=True
+    ),
     Operation(
         "CompleteMultipartUpload",
         "POST",
@@ -99,7 +113,9 @@ UNSUPPORTED_SUBRESOURCES = frozenset(
 
 _BY_SHAPE = {(o.target, o.method, o.subresource, o.copies): o for o in OPERATIONS}
 _SUBRESOURCES = frozenset(o.subresource for o in OPERATIONS if o.subresource)
-_METHODS = {t: sorted({o.method for o in OPERATIONS if o.target == t}) for t in ("service", "bucket", "object")}
+_METHODS = {
+    t: sorted({o.method for o in OPERATIONS if o.target == t}) for t in ("service", "bucket", "object")
+}
 
 
 def find_operation(request: Request) -> Operation:
@@ -115,6 +131,8 @@ def find_operation(request: Request) -> Operation:
     operation = _BY_SHAPE.get((target, request.method, subresource, copies))
     if operation is None:
         raise MethodNotAllowed(
-            Method=request.method, ResourceType=target.upper(), headers=[(b"allow", ", ".join(_METHODS[target]).encode())]
+            Method=request.method,
+            ResourceType=target.upper(),
+            headers=[(b"allow", ", ".join(_METHODS[target]).encode())],
         )
     return operation

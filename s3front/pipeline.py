@@ -120,12 +120,9 @@ class Pipeline:
             async for piece in stream:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         except (CatalogError, ClusterError) as fault:
-            log.error("%s: response cut off: %s", request_id, fault)
+            log.warning("%s: response cut off: %s", request_id, fault)
             return
         await send({"type": "http.response.body", "body": b""})
-
-
-
 
 
 def authorise(identity: Identity, operation: Operation) -> None:

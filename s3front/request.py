@@ -74,7 +74,9 @@ class Request:
         if value is None:
             return None
         if not (value.isascii() and value.isdigit()) or len(value) > 19:
-            raise InvalidArgument("Content-Length must be a non-negative integer.", ArgumentName="Content-Length")
+            raise InvalidArgument(
+                "Content-Length must be a non-negative integer.", ArgumentName="Content-Length"
+            )
         return int(value)
 
 

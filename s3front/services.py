@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from catalog.engine import Catalog
+
 from cluster.blob_reader import BlobReader
 from cluster.blob_writer import BlobWriter
+from cluster.budget import ByteBudget
+from cluster.topology import NodeSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +32,15 @@ class FrontServices:
     """Everything a handler may use. Clock and threads come in here, so that tests can bring their own."""
 
     catalog: Catalog
+    nodes: NodeSet
+    budget: ByteBudget
+    """Bytes of stripes that this front may hold at once, bodies and responses together (S10, P8)."""
     writer: BlobWriter
     reader: BlobReader
     settings: FrontSettings
     digest_threads: Executor
     """Where hashes of large bodies are computed (hashlib releases the GIL)."""
+    copy_slots: asyncio.Semaphore
+    """Copies that move bytes hold memory for reading and for writing at once: few of them may run together, so that
+    they can't use up the budget and wait for each other (P8)."""
     utc_now: Callable[[], datetime]

@@ -12,7 +12,9 @@ from s3front.handlers.owner import OWNER_ID
 from s3front.request import Request
 
 
-def to_s3_error(fault: CatalogError | ClusterError, request: Request) -> S3Error:
+def to_s3_error(  # noqa: PLR0911, PLR0912 - a table, written as a match
+    fault: CatalogError | ClusterError, request: Request
+) -> S3Error:
     """The S3 error that tells a client about `fault`; InternalError for what it could not have caused or helped."""
     match fault:
         case catalog_errors.NoSuchBucket():

@@ -17,6 +17,7 @@ class NodeConfig:
     segment_bytes: int = 256 << 20  # a segment is sealed before it grows beyond this
     index_flush_s: float = 1.0  # recent index entries reach the index file this often
     index_map_bytes: int = 64 << 30  # address space, not memory: upper limit of the index file
+    index_recent_max: int = 200_000  # entries waiting for the index file; above that puts are refused
     reserve_bytes: int = 256 << 20  # free disk space that puts may not use (deletes and compaction may)
     batch_bytes_max: int = 8 << 20  # appended by one pwritev group
     batch_records_max: int = 512

@@ -5,9 +5,10 @@ fails, S2), recent entries in memory, and the LMDB file in `index/`. About once 
 move to the file in one synced transaction together with the log position they reach; a start replays the
 log from there. The file is derived data: when it is missing, damaged or of another node it is made anew.
 
-A second process may open the file read-only, one short transaction a lookup; it lags by about a second. In database
-`blocks`, key = the 21-byte block key, value = segment u32, offset u32, payload length u32, sequence u64,
-little-endian; payload length 0xFFFFFFFF marks a tombstone, kept so that no older copy comes back (S3).
+A second process may open the file read-only, one short transaction a lookup; it lags by about a second. In
+database `blocks`, key = the 21-byte block key, value = segment u32, offset u32, payload length u32,
+sequence u64, little-endian; payload length 0xFFFFFFFF marks a tombstone, kept so that no older copy comes
+back (S3).
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Index:
         self._unsynced: dict[bytes, bytes] = {}
         self._recent: dict[bytes, bytes] = {}
         self._flushing: dict[bytes, bytes] = {}
+        self._checkpoint: Checkpoint | None = None
         self._unsynced_counts = (0, 0)
         self.stored = self._load(node_id)
         self.blocks = self.stored.blocks
@@ -97,7 +99,7 @@ class Index:
             except (lmdb.Error, msgspec.DecodeError) as error:
                 if attempt == 2:
                     raise
-                log.error("index %s can't be used (%s); making a new one", path, error)
+                log.warning("index %s can't be used (%s); making a new one", path, error)
             shutil.rmtree(path)
         raise AssertionError("a new index is of another node")
 
@@ -139,24 +141,25 @@ class Index:
         self._unsynced_counts = (0, 0)
 
     def begin_checkpoint(self, position: int, sequence: int) -> Checkpoint | None:
-        """Take the recent entries for `store`; `position` is synced. None when there is nothing new."""
-        if self._flushing:
-            raise AssertionError("a checkpoint is under way")
-        if not self._recent:
-            return None
-        self._flushing = self._recent
-        self._recent = {}
-        blocks = self.blocks - self._unsynced_counts[0]
-        live_bytes = self.live_bytes - self._unsynced_counts[1]
-        state = IndexState(self.stored.format, self.stored.node_id, position, sequence, blocks, live_bytes)
-        return Checkpoint(self._flushing, state)
+        """Take the recent entries for `store`; `position` is synced. None when there is nothing new.
 
-    def abandon_checkpoint(self) -> None:
-        """Storing failed: the entries are recent again. Called by the writer thread."""
-        merged = self._flushing
-        merged.update(self._recent)
-        self._recent = merged
-        self._flushing = {}
+        A checkpoint that could not be stored is given out again. Called by the writer thread.
+        """
+        if not self._flushing:
+            if not self._recent:
+                return None
+            self._flushing = self._recent
+            self._recent = {}
+            blocks = self.blocks - self._unsynced_counts[0]
+            live_bytes = self.live_bytes - self._unsynced_counts[1]
+            state = IndexState(INDEX_FORMAT, self.stored.node_id, position, sequence, blocks, live_bytes)
+            self._checkpoint = Checkpoint(self._flushing, state)
+        return self._checkpoint
+
+    @property
+    def recent_entries(self) -> int:
+        """Entries in memory that the file lacks."""
+        return len(self._unsynced) + len(self._recent) + len(self._flushing)
 
     def store(self, checkpoint: Checkpoint) -> None:
         """One synced transaction (S7). May run beside the writer thread. Raises lmdb.Error, OSError."""
@@ -176,10 +179,9 @@ class Index:
 
         An entry that changes meanwhile may show its old or its new state.
         """
-        layers = (self._flushing, self._recent.copy(), self._unsynced.copy())
-        newer = dict[bytes, bytes]()
-        for layer in layers:
-            newer.update(layer)
+        unsynced = self._unsynced.copy()  # taken in the order of `get`, so that no entry slips through
+        recent = self._recent.copy()
+        newer = {**self._flushing, **recent, **unsynced}
         merged: list[tuple[bytes, Entry]] = []
         fresh = sorted(key for key in newer if key > after)
         with self._env.begin(self._blocks) as txn, txn.cursor() as cursor:

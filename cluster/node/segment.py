@@ -69,7 +69,7 @@ class TableEntry(NamedTuple):
     sequence: int
 
 
-pack_entry = _ENTRY.pack
+pack_table_entry = _ENTRY.pack
 
 
 def unpack_entries(table: Buffer) -> Iterator[TableEntry]:

@@ -55,7 +55,7 @@ class Verifier(NamedTuple):
     keys: SigningKeys
 
 
-# -- Authorization header --------------------------------------------------------------------------------------
+# -- Authorization header ------------------------------------------------------------------------------------
 
 
 def header_claim(authorization: bytes, headers: Headers, verifier: Verifier) -> Claim:
@@ -157,7 +157,7 @@ def _refuse_authorization(message: str, authorization: bytes | None) -> NoReturn
     raise InvalidArgument(message, ArgumentName="Authorization", ArgumentValue=value)
 
 
-# -- presigned URL ---------------------------------------------------------------------------------------------
+# -- presigned URL -------------------------------------------------------------------------------------------
 
 
 def query_claim(pairs: Sequence[Pair], headers: Headers, verifier: Verifier) -> Claim:
@@ -246,7 +246,7 @@ def _parse_expires(expires: bytes) -> int:
     return valid_s
 
 
-# -- both ------------------------------------------------------------------------------------------------------
+# -- both ----------------------------------------------------------------------------------------------------
 
 
 def _are_all_signed(headers: Headers, signed_names: Sequence[bytes]) -> bool:

@@ -44,7 +44,12 @@ async def list_buckets(services: FrontServices, request: Request) -> Response:
     wanted = [b for b in found if b.name.startswith(prefix) and b.name > after]
     page, rest = wanted[:limit], wanted[limit:]
     entries = "".join(
-        element("Bucket", text("Name", b.name), text("CreationDate", iso_date(b.created_ms)), text("BucketRegion", b.region))
+        element(
+            "Bucket",
+            text("Name", b.name),
+            text("CreationDate", iso_date(b.created_ms)),
+            text("BucketRegion", b.region),
+        )
         for b in page
     )
     return xml_response(
@@ -83,8 +88,8 @@ def check_location(body: bytes, region: str) -> None:
     """Raise unless the CreateBucketConfiguration (or its absence) means `region`."""
     if not body:
         return
-    root = xml.parse(body, "CreateBucketConfiguration")
-    wanted = xml.optional_text(root, "LocationConstraint")
+    root = xml.parse(body, root="CreateBucketConfiguration", max_bytes=XML_BODY_BYTES_MAX)
+    wanted = root.text("LocationConstraint")
     if wanted and wanted != region:
         raise errors.InvalidLocationConstraint(LocationConstraint=wanted)
 
@@ -110,7 +115,7 @@ async def get_bucket_location(services: FrontServices, request: Request) -> Resp
 
 
 def is_valid_bucket_name(name: str) -> bool:
-    """"Bucket naming rules" of the S3 user guide, for general purpose buckets."""
+    """ "Bucket naming rules" of the S3 user guide, for general purpose buckets."""
     if not 3 <= len(name) <= 63 or not _NAME_CHARACTERS.issuperset(name):
         return False
     if not (name[0].isalnum() and name[-1].isalnum()) or ".." in name:

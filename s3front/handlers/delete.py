@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from catalog import objects
 from catalog.engine import Transaction
+
+from catalog import objects
 from catalog.errors import CatalogError
 from catalog.model import Condition, DeleteResult
 from s3front import errors
@@ -31,7 +32,9 @@ async def delete_object(services: FrontServices, request: Request) -> Response:
     key = request.key
     assert key is not None
     condition = delete_condition(request.headers.get("if-match"))
-    await services.catalog.write(lambda tx: objects.delete(tx, bucket_id=bucket.id, key=key, condition=condition))
+    await services.catalog.write(
+        lambda tx: objects.delete(tx, bucket_id=bucket.id, key=key, condition=condition)
+    )
     return Response(204)
 
 
@@ -49,35 +52,34 @@ async def delete_objects(services: FrontServices, request: Request) -> Response:
     body = await read_body(services, request, XML_BODY_BYTES_MAX)
     if not body:
         raise errors.MissingRequestBodyError
-    root = xml.parse(body, "Delete")
-    wanted = xml.children(root, "Object")
+    root = xml.parse(body, root="Delete", max_bytes=XML_BODY_BYTES_MAX)
+    wanted = root.children("Object")
     if not 1 <= len(wanted) <= DELETE_KEYS_MAX:
         raise errors.MalformedXML
-    quiet = (xml.optional_text(root, "Quiet") or "").lower() == "true"
-    targets = [
-        (xml.required_text(item, "Key"), xml.optional_text(item, "VersionId"), xml.optional_text(item, "ETag"))
-        for item in wanted
-    ]
-    deletes = [(key, _refusal(key, version), delete_condition(etag)) for key, version, etag in targets]
+    quiet = root.boolean("Quiet")
+    deletes = [_wanted_delete(item) for item in wanted]
     outcomes = await services.catalog.write(lambda tx: _delete_each(tx, bucket.id, deletes))
     results = [
-        _result_xml(key, to_s3_error(outcome, request) if isinstance(outcome, CatalogError) else outcome, quiet)
+        _result_xml(
+            key, to_s3_error(outcome, request) if isinstance(outcome, CatalogError) else outcome, quiet
+        )
         for (key, _, _), outcome in zip(deletes, outcomes, strict=True)
     ]
     return xml_response(document("DeleteResult", *results))
 
 
-def _refusal(key: str, version: str | None) -> S3Error | None:
-    """Why this key can't be deleted, found before anything is."""
+def _wanted_delete(item: xml.Element) -> tuple[str, S3Error | None, Condition | None]:
+    """Key, why it can't be deleted (found before anything is), and the condition of one ``Object`` element."""
+    key = item.required_text("Key")
+    version = item.text("VersionId")
+    refusal: S3Error | None = None
     try:
-        if not key:
-            raise errors.MalformedXML
         check_key(key.encode())
-        if version not in (None, "", "null"):
-            raise errors.NoSuchVersion(Key=key, VersionId=version)
     except S3Error as error:
-        return error
-    return None
+        refusal = error
+    if version not in (None, "", "null"):
+        refusal = errors.NoSuchVersion(Key=key, VersionId=version)
+    return key, refusal, delete_condition(item.text("ETag"))
 
 
 def _delete_each(
@@ -97,5 +99,7 @@ def _delete_each(
 
 def _result_xml(key: str, outcome: S3Error | DeleteResult, quiet: bool) -> str:
     if isinstance(outcome, S3Error):
-        return element("Error", text("Key", key), text("Code", outcome.code), text("Message", outcome.message))
+        return element(
+            "Error", text("Key", key), text("Code", outcome.code), text("Message", outcome.message)
+        )
     return "" if quiet else element("Deleted", text("Key", key))

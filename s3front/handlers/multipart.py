@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from catalog import uploads
-from catalog.model import PartRow, UploadRow
+from catalog.model import Attributes, PartRow, UploadRow
 from s3front import errors
 from s3front.blob_store import store_blob
+from s3front.body import DEFAULT_ALGORITHM
 from s3front.handlers.buckets import require_bucket
 from s3front.handlers.owner import OWNER_ID, owner_xml
 from s3front.handlers.paging import integer_parameter, key_encoder
@@ -13,9 +14,20 @@ from s3front.limits import LIST_KEYS_MAX, PART_BYTES_MAX, PART_NUMBER_MAX
 from s3front.request import Request
 from s3front.response import Response, header, xml_response
 from s3front.services import FrontServices
-from s3front.wire import checksums
-from s3front.wire.headers import iso_date, object_attributes
+from s3front.wire.checksum_headers import checksum_headers
+from s3front.wire.checksums import (
+    ALGORITHMS,
+    UploadChecksum,
+    check_part_algorithm,
+    declared_checksum,
+    upload_checksum,
+)
+from s3front.wire.headers import iso_date, object_headers
+from s3front.wire.storage_class import storage_class
 from s3front.wire.xml_writer import document, element, optional, text
+
+DEFAULT_UPLOAD_CHECKSUM = UploadChecksum(DEFAULT_ALGORITHM, "FULL_OBJECT")
+"""What an upload gets that asks for none, as on AWS; only those that ask are told."""
 
 
 async def create_multipart_upload(services: FrontServices, request: Request) -> Response:
@@ -23,24 +35,22 @@ async def create_multipart_upload(services: FrontServices, request: Request) -> 
     bucket = await require_bucket(services, request)
     key = request.key
     assert key is not None
-    content_type, attributes = object_attributes(request.headers)
-    declared = checksums.declared_for_upload(request.headers)
+    kept = object_headers(request.header_list)
+    attributes = Attributes(kept.headers, kept.metadata, None, storage_class(request.headers))
+    wanted = upload_checksum(request.headers)
+    algorithm, kind = wanted or DEFAULT_UPLOAD_CHECKSUM
     upload_id = await services.catalog.write(
         lambda tx: uploads.create(
             tx,
             bucket_id=bucket.id,
             key=key,
             owner=OWNER_ID,
-            content_type=content_type,
+            content_type=kept.content_type,
             attributes=attributes,
-            checksum_algorithm=declared.algorithm,
-            checksum_type=declared.type,
+            checksum_algorithm=algorithm.name,
+            checksum_type=kind,
         )
     )
-    shown = [
-        header("x-amz-checksum-algorithm", declared.algorithm),
-        header("x-amz-checksum-type", declared.type),
-    ]
     response = xml_response(
         document(
             "InitiateMultipartUploadResult",
@@ -49,8 +59,9 @@ async def create_multipart_upload(services: FrontServices, request: Request) -> 
             text("UploadId", upload_id),
         )
     )
-    if declared.explicit:
-        response.headers += shown
+    if wanted is not None:
+        response.headers.append(header("x-amz-checksum-algorithm", algorithm.name))
+        response.headers.append(header("x-amz-checksum-type", kind))
     return response
 
 
@@ -80,7 +91,9 @@ async def upload_part(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPart.html"""
     number = part_number(request)
     upload = await require_upload(services, request)
-    stored = await store_blob(services, request, bytes_max=PART_BYTES_MAX, algorithm=upload.checksum_algorithm)
+    algorithm = ALGORITHMS[upload.checksum_algorithm or DEFAULT_ALGORITHM.name]
+    check_part_algorithm(UploadChecksum(algorithm, "FULL_OBJECT"), declared_checksum(request.headers))
+    stored = await store_blob(services, request, bytes_max=PART_BYTES_MAX, algorithm=algorithm)
     await services.catalog.write(
         lambda tx: uploads.put_part(
             tx,
@@ -92,7 +105,7 @@ async def upload_part(services: FrontServices, request: Request) -> Response:
         ),
         blob=stored.blob,
     )
-    return Response(headers=[header("etag", f'"{stored.md5_hex}"'), *checksums.response_headers(stored.checksum)])
+    return Response(headers=[header("etag", f'"{stored.md5_hex}"'), *checksum_headers(stored.checksum)])
 
 
 async def abort_multipart_upload(services: FrontServices, request: Request) -> Response:

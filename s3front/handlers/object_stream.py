@@ -18,9 +18,7 @@ PARTS_PER_LOOKUP = 64
 """Blob rows of a manifest are fetched this many at a time, so that 10,000 parts never sit in memory (P8)."""
 
 
-def part_spans(
-    manifest: tuple[PartRef, ...], start: int, stop: int
-) -> Iterator[tuple[PartRef, int, int]]:
+def part_spans(manifest: tuple[PartRef, ...], start: int, stop: int) -> Iterator[tuple[PartRef, int, int]]:
     """The parts that hold bytes [start, stop) of the object, each with its own range of bytes."""
     offset = 0
     for part in manifest:
@@ -57,7 +55,9 @@ async def object_pieces(
                     yield piece
 
 
-async def _blob_pieces(services: FrontServices, blob: BlobRow, start: int, stop: int) -> AsyncIterator[Buffer]:
+async def _blob_pieces(
+    services: FrontServices, blob: BlobRow, start: int, stop: int
+) -> AsyncIterator[Buffer]:
     stream = services.reader.open(blob, start, stop)
     try:
         while (pieces := await stream.next()) is not None:

@@ -16,8 +16,8 @@ from s3front.limits import PART_NUMBER_MAX
 from s3front.request import Request
 from s3front.response import Header, Response
 from s3front.services import FrontServices
-from s3front.wire import checksums
-from s3front.wire.conditions import check_read_conditions
+from s3front.wire.checksum_headers import checksum_headers
+from s3front.wire.conditions import check_read, read_conditions
 from s3front.wire.headers import METADATA_PREFIX, http_date, response_overrides
 from s3front.wire.ranges import parse_range
 
@@ -75,7 +75,9 @@ async def head_object(services: FrontServices, request: Request) -> Response:
 def _prepare(request: Request, row: ObjectRow) -> tuple[Selection, list[Header]]:
     """Conditions, range and headers of GET and HEAD. Raises NotModified, PreconditionFailed, InvalidRange …"""
     headers = _object_headers(row)
-    check_read_conditions(request.headers, etag=row.etag, modified_ms=row.modified_ms)
+    conditions = read_conditions(request.headers)
+    if conditions is not None:
+        check_read(conditions, row.etag, row.modified_ms, tuple(headers[:2]))
     selection = _select(request, row)
     whole = selection.stop - selection.start == row.size
     if selection.status == 206 and selection.start < selection.stop:
@@ -83,8 +85,12 @@ def _prepare(request: Request, row: ObjectRow) -> tuple[Selection, list[Header]]
         headers.append((b"content-range", span.encode()))
     if selection.parts_count is not None:
         headers.append((b"x-amz-mp-parts-count", str(selection.parts_count).encode()))
-    if whole and row.attributes.checksum and request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
-        headers += checksums.response_headers(row.attributes.checksum)
+    if (
+        whole
+        and row.attributes.checksum
+        and request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
+    ):
+        headers += checksum_headers(row.attributes.checksum)
     overrides = response_overrides(request.query)
     if overrides:
         headers = [pair for pair in headers if pair[0] not in overrides]
@@ -117,10 +123,10 @@ def _select(request: Request, row: ObjectRow) -> Selection:
         if wanted is not None:
             raise errors.InvalidRequest("Cannot specify both Range header and partNumber query parameter")
         return _select_part(number, row)
-    span = parse_range(wanted, row.size) if wanted is not None else None
+    span = parse_range(wanted, row.size)
     if span is None:
         return Selection(0, row.size, 200)
-    return Selection(span.start, span.stop, 206)
+    return Selection(*span, 206)
 
 
 def _select_part(value: str, row: ObjectRow) -> Selection:

@@ -10,8 +10,8 @@ from s3front.limits import OBJECT_BYTES_MAX_SINGLE_PUT
 from s3front.request import Request
 from s3front.response import Response, header
 from s3front.services import FrontServices
-from s3front.wire import checksums
-from s3front.wire.conditions import write_condition
+from s3front.wire.checksum_headers import checksum_headers
+from s3front.wire.conditions import write_conditions
 from s3front.wire.headers import object_headers
 from s3front.wire.storage_class import storage_class
 
@@ -39,10 +39,12 @@ async def put_object(services: FrontServices, request: Request) -> Response:
         ),
         blob=stored.blob,
     )
-    return Response(headers=[header("etag", f'"{stored.md5_hex}"'), *checksums.response_headers(stored.checksum)])
+    return Response(headers=[header("etag", f'"{stored.md5_hex}"'), *checksum_headers(stored.checksum)])
 
 
 def write_precondition(request: Request) -> Condition | None:
-    """The condition under which this write may replace what its key holds. Raises what `write_condition` raises."""
-    found = write_condition(request.headers)
-    return None if found is None else Condition(if_match=found.if_match, if_none_match=found.if_none_match)
+    """The condition under which this write may replace what its key holds. Raises NotImplementedS3."""
+    wanted = write_conditions(request.headers)
+    if wanted is None:
+        return None
+    return Condition(if_match=wanted.if_match, if_none_match="*" if wanted.if_none_match else None)

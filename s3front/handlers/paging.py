@@ -18,10 +18,14 @@ def integer_parameter(request: Request, name: str, *, default: int, least: int, 
         return default
     digits = value.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 10:
-        raise InvalidArgument(f"Provided {name} not an integer or within integer range", ArgumentName=name, ArgumentValue=value)
+        raise InvalidArgument(
+            f"Provided {name} not an integer or within integer range", ArgumentName=name, ArgumentValue=value
+        )
     if int(value) < least:
         raise InvalidArgument(
-            f"Argument {name} must be an integer between {least} and 2147483647", ArgumentName=name, ArgumentValue=value
+            f"Argument {name} must be an integer between {least} and 2147483647",
+            ArgumentName=name,
+            ArgumentValue=value,
         )
     return min(int(value), most)
 
@@ -50,6 +54,8 @@ def key_encoder(request: Request) -> Callable[[bytes], str]:
         return bytes.decode
     if encoding != "url":
         raise InvalidArgument(
-            "Invalid Encoding Method specified in Request", ArgumentName="encoding-type", ArgumentValue=encoding
+            "Invalid Encoding Method specified in Request",
+            ArgumentName="encoding-type",
+            ArgumentValue=encoding,
         )
     return quote

@@ -12,5 +12,7 @@ def check_version_id(request: Request) -> None:
     if version is None or version == "null":
         return
     if not version:
-        raise InvalidArgument("Version id cannot be the empty string", ArgumentName="versionId", ArgumentValue="")
+        raise InvalidArgument(
+            "Version id cannot be the empty string", ArgumentName="versionId", ArgumentValue=""
+        )
     raise NoSuchVersion(Key=(request.key or b"").decode(), VersionId=version)

@@ -67,7 +67,8 @@ def test_refused_paths(path: bytes, error: type[errors.S3Error]) -> None:
 @given(st.lists(st.sampled_from([b"..", b".", b"", b"a", b"bc"]), max_size=8))
 def test_climbs_out_agrees_with_counting_every_prefix(segments: list[bytes]) -> None:
     depths = [
-        sum(-1 if s == b".." else s not in (b"", b".") for s in segments[:end]) for end in range(len(segments) + 1)
+        sum(-1 if s == b".." else s not in (b"", b".") for s in segments[:end])
+        for end in range(len(segments) + 1)
     ]
     assert climbs_out(b"/".join(segments)) == (min(depths) < 0)
 

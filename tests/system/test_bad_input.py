@@ -29,10 +29,14 @@ def bucket(store: Store) -> Iterator[str]:
     store.client().delete_bucket(Bucket=BUCKET)
 
 
-def signed_headers(store: Store, method: str, path: str, body: bytes, extra: dict[str, str]) -> dict[str, str]:
+def signed_headers(
+    store: Store, method: str, path: str, body: bytes, extra: dict[str, str]
+) -> dict[str, str]:
     """Headers that a correct client would sign for this request (content-length not among them)."""
     host = urlsplit(store.endpoint).netloc
-    request = AWSRequest(method=method, url=f"http://{host}{path}", data=body, headers={"Host": host, **extra})
+    request = AWSRequest(
+        method=method, url=f"http://{host}{path}", data=body, headers={"Host": host, **extra}
+    )
     request.context["client_config"] = None
     request.headers["X-Amz-Content-SHA256"] = hashlib.sha256(body).hexdigest()
     S3SigV4Auth(Credentials(store.access_key, store.secret_key), "s3", "us-east-1").add_auth(request)
@@ -61,7 +65,9 @@ def exchange(store: Store, head: bytes, body: bytes = b"") -> tuple[int, str]:
         header, _, rest = answer.partition(b"\r\n\r\n")
         status = int(header.split(b" ", 2)[1])
         length = next(
-            int(line.split(b":")[1]) for line in header.split(b"\r\n") if line.lower().startswith(b"content-length")
+            int(line.split(b":")[1])
+            for line in header.split(b"\r\n")
+            if line.lower().startswith(b"content-length")
         )
         while len(rest) < length:
             rest += sock.recv(65536)
@@ -92,7 +98,10 @@ def keys_of(store: Store) -> list[str]:
         (b"<Delete><Object>", "MalformedXML"),
         (b"<Wrong/>", "MalformedXML"),
         (b"<Delete></Delete>", "MalformedXML"),
-        (b'<!DOCTYPE Delete SYSTEM "file:///etc/passwd"><Delete><Object><Key>a</Key></Object></Delete>', "MalformedXML"),
+        (
+            b'<!DOCTYPE Delete SYSTEM "file:///etc/passwd"><Delete><Object><Key>a</Key></Object></Delete>',
+            "MalformedXML",
+        ),
         (
             b'<!DOCTYPE d [<!ENTITY x "a">]><Delete><Object><Key>&x;</Key></Object></Delete>',
             "MalformedXML",
@@ -133,7 +142,10 @@ def test_key_lengths(store: Store, bucket: str) -> None:
     longest = "k" * 1024
     assert request(store, "PUT", f"/{bucket}/{longest}", b"x") == (200, "")
     assert request(store, "PUT", f"/{bucket}/{longest}k", b"x") == (400, "KeyTooLongError")
-    assert request(store, "PUT", f"/{bucket}/{'ä' * 513}".replace("ä", "%C3%A4"), b"x") == (400, "KeyTooLongError")
+    assert request(store, "PUT", f"/{bucket}/{'ä' * 513}".replace("ä", "%C3%A4"), b"x") == (
+        400,
+        "KeyTooLongError",
+    )
     assert keys_of(store) == [longest]
     store.client().delete_object(Bucket=bucket, Key=longest)
 
@@ -154,7 +166,8 @@ def test_odd_keys_are_kept_as_they_are(store: Store, bucket: str, key: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("digest", "code"), [("AAAAAAAAAAAAAAAAAAAAAA==", "BadDigest"), ("AAAA", "InvalidDigest"), ("%", "InvalidDigest")]
+    ("digest", "code"),
+    [("AAAAAAAAAAAAAAAAAAAAAA==", "BadDigest"), ("AAAA", "InvalidDigest"), ("%", "InvalidDigest")],
 )
 def test_content_md5(store: Store, bucket: str, digest: str, code: str) -> None:
     assert request(store, "PUT", f"/{bucket}/k", b"body", Content_MD5=digest) == (400, code)

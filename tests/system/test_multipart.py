@@ -185,7 +185,10 @@ def test_lists_of_parts_and_uploads(s3: Any) -> None:
     while page["IsTruncated"]:
         page = s3.list_multipart_uploads(Bucket=BUCKET, Prefix="list/", MaxUploads=1, **markers)
         seen += [(u["Key"], u["UploadId"]) for u in page.get("Uploads", [])]
-        markers = {"KeyMarker": page.get("NextKeyMarker", ""), "UploadIdMarker": page.get("NextUploadIdMarker", "")}
+        markers = {
+            "KeyMarker": page.get("NextKeyMarker", ""),
+            "UploadIdMarker": page.get("NextUploadIdMarker", ""),
+        }
     assert sorted(seen) == sorted((u.name["Key"], u.name["UploadId"]) for u in uploads)
     grouped = s3.list_multipart_uploads(Bucket=BUCKET, Prefix="list/", Delimiter="/")
     assert [p["Prefix"] for p in grouped["CommonPrefixes"]] == ["list/b/"]

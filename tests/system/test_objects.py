@@ -61,7 +61,9 @@ def test_headers_and_metadata_are_kept(s3: Any) -> None:
         assert {name: answer[name] for name in sent} == sent
         assert answer["ExpiresString"] == "Wed, 02 Jan 2030 00:00:00 GMT"
         assert abs(answer["LastModified"] - datetime.now(UTC)) < timedelta(minutes=1)
-    plain = s3.put_object(Bucket=BUCKET, Key="plain", Body=b"x") and s3.head_object(Bucket=BUCKET, Key="plain")
+    plain = s3.put_object(Bucket=BUCKET, Key="plain", Body=b"x") and s3.head_object(
+        Bucket=BUCKET, Key="plain"
+    )
     assert plain["ContentType"] == "binary/octet-stream"
 
 
@@ -84,7 +86,11 @@ def test_response_overrides(s3: Any) -> None:
         ResponseContentEncoding="br",
         ResponseCacheControl="no-store",
     )
-    assert (answer["ContentType"], answer["ContentLanguage"], answer["ContentDisposition"]) == ("image/png", "fr", "inline")
+    assert (answer["ContentType"], answer["ContentLanguage"], answer["ContentDisposition"]) == (
+        "image/png",
+        "fr",
+        "inline",
+    )
     assert (answer["ContentEncoding"], answer["CacheControl"]) == ("br", "no-store")
 
 
@@ -164,9 +170,18 @@ def test_copy_directives(s3: Any) -> None:
     source = {"Bucket": BUCKET, "Key": "from"}
     s3.copy_object(Bucket=BUCKET, Key="to", CopySource=source)
     copied = s3.get_object(Bucket=BUCKET, Key="to")
-    assert (copied["Body"].read(), copied["ContentType"], copied["Metadata"]) == (b"copied", "text/x", {"m": "1"})
+    assert (copied["Body"].read(), copied["ContentType"], copied["Metadata"]) == (
+        b"copied",
+        "text/x",
+        {"m": "1"},
+    )
     s3.copy_object(
-        Bucket=BUCKET, Key="to", CopySource=source, MetadataDirective="REPLACE", Metadata={"n": "2"}, ContentType="a/b"
+        Bucket=BUCKET,
+        Key="to",
+        CopySource=source,
+        MetadataDirective="REPLACE",
+        Metadata={"n": "2"},
+        ContentType="a/b",
     )
     copied = s3.head_object(Bucket=BUCKET, Key="to")
     assert (copied["ContentType"], copied["Metadata"]) == ("a/b", {"n": "2"})
@@ -187,7 +202,9 @@ def test_copy_conditions(s3: Any) -> None:
         assert error_code(caught) == (412, "PreconditionFailed")
 
 
-@pytest.mark.parametrize("source", ["nosuchbucket-x/key", f"{BUCKET}/no-such-key", "x", f"{BUCKET}/../other/key"])
+@pytest.mark.parametrize(
+    "source", ["nosuchbucket-x/key", f"{BUCKET}/no-such-key", "x", f"{BUCKET}/../other/key"]
+)
 def test_copy_from_nowhere(s3: Any, source: str) -> None:
     with pytest.raises(ClientError) as caught:
         s3.copy_object(Bucket=BUCKET, Key="to", CopySource=source)
@@ -232,7 +249,9 @@ def error_code_of_head(s3: Any, bucket: str) -> int:
     return error_code(caught)[0]
 
 
-@pytest.mark.parametrize("name", ["ab", "Upper", "under_score", "a..b", "192.168.0.1", "-a-", "a" * 64, "xn--abc"])
+@pytest.mark.parametrize(
+    "name", ["ab", "Upper", "under_score", "a..b", "192.168.0.1", "-a-", "a" * 64, "xn--abc"]
+)
 def test_invalid_bucket_names(store: Store, name: str) -> None:
     client = store.client()
     client.meta.events.unregister("before-parameter-build.s3", None)
@@ -253,5 +272,8 @@ def test_virtual_host_style(store: Store, s3: Any) -> None:
     config = Config(s3={"addressing_style": "virtual"})
     hosted = store.client(config=config, host="localhost")
     hosted.put_object(Bucket=BUCKET, Key="-/health/live", Body=b"an object below its bucket's host")
-    assert hosted.get_object(Bucket=BUCKET, Key="-/health/live")["Body"].read() == b"an object below its bucket's host"
+    assert (
+        hosted.get_object(Bucket=BUCKET, Key="-/health/live")["Body"].read()
+        == b"an object below its bucket's host"
+    )
     assert s3.head_object(Bucket=BUCKET, Key="-/health/live")["ContentLength"] == 33

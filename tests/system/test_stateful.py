@@ -13,14 +13,25 @@ import pytest
 from botocore.exceptions import ClientError
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.system.conftest import Store
 
 STRIPE = 1 << 20
 MINIMUM_PART = 5 << 20
-segments = st.sampled_from(["a", "b", "ab", "ä", "日本", "x y", "+", "%41", "..a", "~", "&amp;", "<k>", "'\""])
-keys = st.lists(segments, min_size=1, max_size=4).map("/".join) | st.sampled_from(["a//b", "a/", "a/b/", "-/x", "a/../b"])
+segments = st.sampled_from(
+    ["a", "b", "ab", "ä", "日本", "x y", "+", "%41", "..a", "~", "&amp;", "<k>", "'\""]
+)
+keys = st.lists(segments, min_size=1, max_size=4).map("/".join) | st.sampled_from(
+    ["a//b", "a/", "a/b/", "-/x", "a/../b"]
+)
 sizes = (
     st.integers(0, 300)
     | st.sampled_from([65535, 65536, 65537, STRIPE - 1, STRIPE, STRIPE + 1, 2 * STRIPE, 3 * STRIPE + 17])
@@ -36,9 +47,7 @@ def pattern(size: int, seed: int) -> bytes:
     return data[:-3] + bytes(3) if seed % 3 == 0 and size > 3 else data
 
 
-def model_listing(
-    model: dict[str, bytes], prefix: str, delimiter: str
-) -> tuple[list[str], list[str]]:
+def model_listing(model: dict[str, bytes], prefix: str, delimiter: str) -> tuple[list[str], list[str]]:
     """S3's answer to a whole LIST: keys in UTF-8 order, and common prefixes."""
     found: list[str] = []
     prefixes: set[str] = set()
@@ -127,7 +136,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.metadata[key] = extra.get("Metadata", self.metadata[source])
         return key
 
-    @rule(target=written, key=keys, tail=st.integers(0, 100_000), seed=st.integers(0, 1 << 32), source=written)
+    @rule(
+        target=written, key=keys, tail=st.integers(0, 100_000), seed=st.integers(0, 1 << 32), source=written
+    )
     def multipart(self, key: str, tail: int, seed: int, source: str) -> str:
         upload = self.s3.create_multipart_upload(Bucket=self.bucket, Key=key)["UploadId"]
         name = {"Bucket": self.bucket, "Key": key, "UploadId": upload}

@@ -1,0 +1,80 @@
+# Trivet's commands. `make up` needs python3 (3.11 or newer, with venv) and nothing else; `make test` installs
+# the system packages that its tests use where it may.
+
+PORT ?= 9000
+DATA ?= ./data
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
+# The venv's own packages only, whatever the caller's shell has set up.
+export PYTHONNOUSERSITE := 1
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint bench lock clean system-packages
+
+help:
+	@echo "make up [PORT=9000] [DATA=./data]   start the store; Ctrl-C stops it"
+	@echo "make test [ARGS='-k name']          lint and all tests"
+	@echo "make lint                           style, types, import directions"
+	@echo "make bench [ARGS='--seconds 2']     measure a store of its own"
+	@echo "make lock                           refresh the lock files from pyproject.toml"
+	@echo "make clean                          remove the virtual environment and caches, never data"
+
+up: $(VENV)/.runtime
+	@exec $(RUN) -m compose.cli.main up --port $(PORT) --data "$(DATA)"
+
+test: $(VENV)/.dev system-packages lint
+	$(RUN) -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.dev
+	$(RUN) -m conformance.bench.run $(ARGS)
+
+lock: $(VENV)/.venv
+	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip --quiet install pip-tools
+	$(LOCK) --output-file=requirements.lock pyproject.toml
+	$(LOCK) --extra=dev --all-build-deps --allow-unsafe --output-file=requirements-dev.lock pyproject.toml
+
+LOCK := $(VENV)/lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras \
+	--no-emit-find-links --no-emit-index-url --no-emit-trusted-host
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp says that all packages of a lock file are there; an interrupted installation leaves none.
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Trivet needs Python 3.11 or newer; '$(PYTHON)' is" \
+			"$$($(PYTHON) --version 2>&1 || echo missing). Name another one: make up PYTHON=python3.12" >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
+		exit 1; }
+	@rm -rf $(VENV)
+	@echo "creating the virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Run from the source tree, nothing of Trivet itself is installed: there is nothing to build.
+$(VENV)/.runtime: requirements.lock | $(VENV)/.venv
+	@echo "installing packages (requirements.lock)"
+	@$(PIP) install --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/.venv
+	@echo "installing packages (requirements-dev.lock)"
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation --no-index -e .
+	@touch $@ $(VENV)/.runtime
+
+system-packages:
+	@bash tests/system/install-packages.sh

@@ -1,0 +1,106 @@
+"""Buckets. Reads by name are cached and proved fresh at each use (S16, P4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from catalog import schema
+from catalog.errors import BucketExists, BucketNotEmpty, NoSuchBucket
+from catalog.model import Bucket, Versioning
+from catalog.statement import Reader, Row, Statement, constant, page, parameter
+from catalog.sweeping import begin_sweep
+from catalog.transaction import Transaction
+
+if TYPE_CHECKING:
+    from catalog.engine import Catalog
+
+_buckets = schema.buckets
+_COLUMNS = (
+    _buckets.c.id,
+    _buckets.c.name,
+    _buckets.c.owner,
+    _buckets.c.region,
+    _buckets.c.created_ms,
+    _buckets.c.versioning,
+)
+_BY_NAME = Statement(sa.select(*_COLUMNS).where(_buckets.c.name == parameter("p_name")), "p_name")
+_LIST = Statement(
+    page(sa.select(*_COLUMNS).where(_buckets.c.name > parameter("p_after")).order_by(_buckets.c.name)),
+    "p_after",
+    "limit",
+)
+_LIST_OWNED = Statement(
+    page(
+        sa.select(*_COLUMNS)
+        .where(_buckets.c.name > parameter("p_after"), _buckets.c.owner == parameter("p_owner"))
+        .order_by(_buckets.c.name)
+    ),
+    "p_after",
+    "p_owner",
+    "limit",
+)
+_INSERT = Statement(
+    sa.insert(_buckets).returning(_buckets.c.id), "name", "owner", "region", "created_ms", "versioning"
+)
+_DELETE = Statement(sa.delete(_buckets).where(_buckets.c.id == parameter("p_id")), "p_id")
+
+
+def _any(table: sa.Table) -> Statement:
+    query = sa.select(constant("1")).select_from(table).where(table.c.bucket_id == parameter("p_id"))
+    return Statement(query.limit(constant("1")).offset(constant("0")), "p_id")
+
+
+_ANY_OBJECT = _any(schema.objects)
+_ANY_VERSION = _any(schema.versions)
+_ANY_UPLOAD = _any(schema.uploads)
+
+
+def _bucket(row: Row) -> Bucket:
+    return Bucket(row[0], row[1], row[2], row[3], row[4], Versioning(row[5]))
+
+
+async def get(catalog: Catalog, name: str) -> Bucket | None:
+    """The bucket as of now, or None. From memory unless some process has changed configuration."""
+    cache = await catalog.configuration()
+    known = cache.buckets.get(name)
+    if known is None:
+        rows = await catalog.point(_BY_NAME, (name,))
+        if not rows:
+            return None
+        known = _bucket(rows[0])
+        cache.remember(known)
+    return known
+
+
+def list_buckets(reader: Reader, *, owner: str | None = None, after: str = "", limit: int = 10_000) -> list[Bucket]:
+    """Buckets by name from `after` on (exclusive), of one owner or of all."""
+    if owner is None:
+        rows = reader.rows(_LIST, (after, limit))
+    else:
+        rows = reader.rows(_LIST_OWNED, (after, owner, limit))
+    return [_bucket(row) for row in rows]
+
+
+def create(tx: Transaction, *, name: str, owner: str, region: str) -> Bucket:
+    """Create a bucket; the name has been checked by the caller. Raises BucketExists."""
+    taken = tx.row(_BY_NAME, (name,))
+    if taken is not None:
+        raise BucketExists(name, taken[2])
+    row = tx.row(_INSERT, (name, owner, region, tx.now_ms, int(Versioning.NEVER)))
+    assert row is not None
+    tx.touch_configuration()
+    return Bucket(row[0], name, owner, region, tx.now_ms)
+
+
+def delete(tx: Transaction, bucket_id: int) -> None:
+    """Delete an empty bucket; its open uploads are aborted, in slices, by the steward. Takes the same path
+    as every write to the bucket (S12). Raises NoSuchBucket, BucketNotEmpty."""
+    if tx.row(_ANY_OBJECT, (bucket_id,)) or tx.row(_ANY_VERSION, (bucket_id,)):
+        raise BucketNotEmpty("the bucket holds objects")
+    if tx.execute(_DELETE, (bucket_id,)) != 1:
+        raise NoSuchBucket("the bucket was deleted")
+    if tx.row(_ANY_UPLOAD, (bucket_id,)):
+        begin_sweep(tx, "bucket", bucket_id)
+    tx.touch_configuration()

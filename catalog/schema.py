@@ -1,0 +1,299 @@
+"""All tables (S15). Keys and ids are bytes and ordered as bytes; times are milliseconds since 1970 (UTC).
+
+Tables without a rowid lie in the order of their key: a LIST page is one stretch of the file. What is rarely
+read stands in the last columns, so that a large value spills to overflow pages that a scan never touches.
+Migrations only add (S25); `migrations/versions` makes the same schema step by step, and a test compares.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+
+HEAD_REVISION = "0001"
+"""The newest migration this code knows."""
+
+metadata = MetaData()
+
+# SQLite gives out row numbers only for exactly INTEGER.
+_Number = BigInteger().with_variant(Integer, "sqlite")
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),  # always 1
+    Column("catalog_id", LargeBinary, nullable=False),  # S18: 16 random bytes, new at each creation
+    Column("cluster_id", LargeBinary, nullable=False),
+    Column("term", BigInteger, nullable=False),  # S18: rises at creation, restore and takeover
+    Column("upload_epoch", BigInteger, nullable=False),  # S19: the first four bytes of new blob ids
+    Column("collect_horizon", BigInteger, nullable=False),  # S19: blobs of this epoch or older are refused
+    Column("config_generation", BigInteger, nullable=False),  # S16: rises with buckets, nodes and epoch
+    Column("batch", BigInteger, nullable=False),  # S17 slot: number of the last group commit
+    Column("clock_ms", BigInteger, nullable=False),  # S26 slot: the lock clock, which only advances
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+buckets = Table(
+    "buckets",
+    metadata,
+    Column("id", _Number, primary_key=True),  # never reused: a late request must not hit another bucket
+    Column("name", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("versioning", SmallInteger, nullable=False),
+    Column("quota_bytes", BigInteger),
+    Column("lock_default", LargeBinary),  # default retention (object lock); NULL: no lock
+    Column("configuration", LargeBinary),
+    sqlite_autoincrement=True,
+)
+
+
+def _version_columns(*, sequence_in_key: bool) -> list[Column[Any]]:
+    return [
+        Column("bucket_id", BigInteger, primary_key=True, autoincrement=False),
+        Column("key", LargeBinary, primary_key=True),
+        # S13: highest of the key + 1
+        Column("sequence", BigInteger, primary_key=sequence_in_key, autoincrement=False, nullable=False),
+        Column("size", BigInteger, nullable=False),
+        Column("modified_ms", BigInteger, nullable=False),
+        Column("etag", Text, nullable=False),
+        Column("storage_class", Text),  # NULL: STANDARD
+        Column("checksum_code", SmallInteger),  # algorithm and type as objects.CHECKSUM_KINDS numbers them
+        Column("blob_id", LargeBinary),
+        Column("version_id", Text),  # NULL: the bucket never had versioning, or the null version
+        Column("content_type", Text, nullable=False),
+        Column("attributes", LargeBinary),  # msgpack of model.Attributes; NULL: nothing but defaults
+    ]
+
+
+# The current version, one row a key. GET and LIST touch nothing else, whatever the number of versions (P9).
+objects = Table(
+    "objects",
+    metadata,
+    *_version_columns(sequence_in_key=False),
+    sqlite_with_rowid=False,
+)
+
+# Older versions, and delete markers (without a blob).
+versions = Table(
+    "versions",
+    metadata,
+    *_version_columns(sequence_in_key=True),
+    Column("delete_marker", SmallInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("versions_by_id", versions.c.bucket_id, versions.c.key, versions.c.version_id, unique=True)
+Index(
+    "versions_null",
+    versions.c.bucket_id,
+    versions.c.key,
+    unique=True,
+    sqlite_where=versions.c.version_id.is_(None),
+    postgresql_where=versions.c.version_id.is_(None),
+)
+
+# What the bytes are and where. Everything else names blobs by id.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),  # epoch u32, counter u32, random u64: inserts stay local
+    Column("size", BigInteger, nullable=False),
+    Column("refs", BigInteger, nullable=False),  # versions, part rows and manifests that name it (S14)
+    Column("condemned", SmallInteger, nullable=False),  # S14: 1 once its deletion has begun
+    Column("placement_id", BigInteger, nullable=False),  # of its first run
+    Column("stripes", BigInteger, nullable=False),
+    Column("k", SmallInteger, nullable=False),
+    Column("m", SmallInteger, nullable=False),
+    Column("codec", SmallInteger, nullable=False),
+    Column("stripe_bytes", Integer, nullable=False),
+    Column("runs", SmallInteger, nullable=False),  # S9: rows in blob_runs, normally 0
+    Column("parts", Integer, nullable=False),  # of a composite blob, whose manifest is in manifests; else 0
+    Column("transform", SmallInteger, nullable=False),  # S24 slot: 0 = stored as it came
+    Column("stored_stripe_bytes", Integer, nullable=False),  # S24 slot: 0 = stripe_bytes
+    sqlite_with_rowid=False,
+)
+Index("blobs_by_placement", blobs.c.placement_id)
+
+blob_runs = Table(
+    "blob_runs",
+    metadata,
+    Column("blob_id", LargeBinary, primary_key=True),
+    Column("first_stripe", BigInteger, primary_key=True, autoincrement=False),
+    Column("placement_id", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("blob_runs_by_placement", blob_runs.c.placement_id)
+
+# Written once; apart from blobs so that a change of refs does not rewrite a megabyte of parts (P9).
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("blob_id", LargeBinary, primary_key=True),
+    Column("parts", LargeBinary, nullable=False),  # msgpack of tuple[model.PartRef, ...]
+    sqlite_with_rowid=False,
+)
+
+# Each distinct assignment of shards to nodes, once, never changed and never deleted.
+placements = Table(
+    "placements",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("nodes", LargeBinary, nullable=False, unique=True),  # node numbers by shard, u32 big-endian each
+    sqlite_autoincrement=True,
+)
+placement_nodes = Table(
+    "placement_nodes",
+    metadata,
+    Column("node", BigInteger, primary_key=True, autoincrement=False),
+    Column("placement_id", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+# Open multipart uploads; ids rise with time, so that this is ListMultipartUploads' order.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("number", _Number, primary_key=True),  # never reused
+    Column("bucket_id", BigInteger, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("upload_id", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),  # S14: raised by each part commit
+    Column("owner", Text, nullable=False),
+    Column("storage_class", Text),
+    Column("checksum_algorithm", Text),
+    Column("checksum_type", Text),
+    Column("content_type", Text, nullable=False),
+    Column("attributes", LargeBinary),
+    sqlite_autoincrement=True,
+)
+Index("uploads_by_key", uploads.c.bucket_id, uploads.c.key, uploads.c.upload_id, unique=True)
+Index("uploads_by_age", uploads.c.created_ms)
+
+parts = Table(
+    "parts",
+    metadata,
+    Column("upload_number", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, nullable=False),
+    Column("modified_ms", BigInteger, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("checksum", Text),
+    Column("blob_id", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What a completed upload leaves behind for a while, so that a second completion answers alike.
+completions = Table(
+    "completions",
+    metadata,
+    Column("bucket_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", LargeBinary, primary_key=True),
+    Column("upload_id", Text, primary_key=True),
+    Column("completed_ms", BigInteger, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("modified_ms", BigInteger, nullable=False),
+    Column("version_id", Text),
+    sqlite_with_rowid=False,
+)
+Index("completions_by_age", completions.c.completed_ms)
+
+# Part rows of closed uploads, and uploads of deleted buckets, are cleared in slices (P9: completion is O(1)).
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("kind", Text, nullable=False),  # upload or bucket
+    Column("subject", BigInteger, nullable=False),  # uploads.number or buckets.id
+    Column("unused", LargeBinary),  # msgpack of the part numbers to release; NULL: all
+    sqlite_autoincrement=True,
+)
+
+# Blobs to delete from their nodes once due, also such as never had a row in blobs.
+garbage = Table(
+    "garbage",
+    metadata,
+    Column("blob_id", LargeBinary, primary_key=True),
+    Column("due_ms", BigInteger, nullable=False),
+    Column("condemned", SmallInteger, nullable=False),
+    Column("placement_id", BigInteger, nullable=False),
+    Column("stripes", BigInteger, nullable=False),
+    Column("parts", Integer, nullable=False),
+    Column("released", Integer, nullable=False),  # parts of a composite blob whose reference is dropped
+    sqlite_with_rowid=False,
+)
+Index("garbage_by_due", garbage.c.due_ms)
+
+# S20 slot: single copies that a move or a late append left over.
+extra_copies = Table(
+    "extra_copies",
+    metadata,
+    Column("blob_id", LargeBinary, primary_key=True),
+    Column("stripe", BigInteger, primary_key=True, autoincrement=False),
+    Column("shard", SmallInteger, primary_key=True, autoincrement=False),
+    Column("node", BigInteger, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("due_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("extra_copies_by_due", extra_copies.c.due_ms)
+
+repairs = Table(
+    "repairs",
+    metadata,
+    Column("blob_id", LargeBinary, primary_key=True),
+    Column("reported_ms", BigInteger, nullable=False),
+    Column("due_ms", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("worker", Text),  # S20: one worker at a time per blob
+    Column("faults", LargeBinary, nullable=False),  # msgpack of list[model.FaultReport], bounded
+    sqlite_with_rowid=False,
+)
+Index("repairs_by_due", repairs.c.due_ms)
+
+events = Table(
+    "events",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("node", BigInteger),
+    Column("detail", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("number", _Number, primary_key=True),  # never reused
+    Column("node_id", LargeBinary, nullable=False, unique=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("region", Text, nullable=False),
+    Column("zone", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# S22: judged by the counter standing still over the observer's own monotonic time.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("counter", BigInteger, nullable=False),
+    Column("holder", Text),  # NULL: free
+    sqlite_with_rowid=False,
+)
+
+# S17 slot: log records of group commits that are not yet on two nodes.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("batch", BigInteger, primary_key=True, autoincrement=False),
+    Column("record", LargeBinary, nullable=False),
+)
+

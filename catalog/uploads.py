@@ -1,0 +1,433 @@
+"""Multipart uploads and their parts (S14)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from catalog import blobs, objects, schema
+from catalog.errors import (
+    Changed,
+    EntityTooSmall,
+    InvalidPart,
+    InvalidPartOrder,
+    NoSuchBucket,
+    NoSuchUpload,
+)
+from catalog.listing import Walk
+from catalog.model import (
+    Attributes,
+    Completion,
+    CompletionPlan,
+    Condition,
+    NewBlob,
+    PartPage,
+    PartRef,
+    PartRow,
+    PutResult,
+    RequestedPart,
+    Source,
+    UploadEntry,
+    UploadPage,
+    UploadRow,
+)
+from catalog.statement import Reader, Row, Statement, constant, page, parameter
+from catalog.sweeping import begin_sweep
+from catalog.transaction import Transaction
+
+if TYPE_CHECKING:
+    from catalog.engine import Catalog
+
+_uploads = schema.uploads
+_parts = schema.parts
+_completions = schema.completions
+_live_bucket = sa.exists().where(schema.buckets.c.id == _uploads.c.bucket_id)
+
+_INSERT = Statement(
+    sa.insert(_uploads).returning(_uploads.c.number),
+    "bucket_id",
+    "key",
+    "upload_id",
+    "created_ms",
+    "revision",
+    "owner",
+    "storage_class",
+    "checksum_algorithm",
+    "checksum_type",
+    "content_type",
+    "attributes",
+)
+_BUCKET = Statement(sa.select(schema.buckets.c.id).where(schema.buckets.c.id == parameter("p_id")), "p_id")
+_COLUMNS = (
+    _uploads.c.number,
+    _uploads.c.upload_id,
+    _uploads.c.bucket_id,
+    _uploads.c.key,
+    _uploads.c.created_ms,
+    _uploads.c.revision,
+    _uploads.c.owner,
+    _uploads.c.content_type,
+    _uploads.c.attributes,
+    _uploads.c.checksum_algorithm,
+    _uploads.c.checksum_type,
+)
+_BY_ID = Statement(
+    sa.select(*_COLUMNS).where(
+        _uploads.c.bucket_id == parameter("p_bucket"),
+        _uploads.c.key == parameter("p_key"),
+        _uploads.c.upload_id == parameter("p_id"),
+    ),
+    "p_bucket",
+    "p_key",
+    "p_id",
+)
+_REVISION = Statement(
+    sa.select(_uploads.c.revision).where(_uploads.c.number == parameter("p_number"), _live_bucket), "p_number"
+)
+_RAISE_REVISION = Statement(
+    sa.update(_uploads)
+    .values(revision=_uploads.c.revision + constant("1"))
+    .where(_uploads.c.number == parameter("p_number"), _live_bucket),
+    "p_number",
+)
+_DELETE = Statement(sa.delete(_uploads).where(_uploads.c.number == parameter("p_number")), "p_number")
+
+_PART_BLOB = Statement(
+    sa.select(_parts.c.blob_id).where(
+        _parts.c.upload_number == parameter("p_upload"), _parts.c.number == parameter("p_number")
+    ),
+    "p_upload",
+    "p_number",
+)
+_INSERT_PART = Statement(
+    sa.insert(_parts), "upload_number", "number", "size", "modified_ms", "etag", "checksum", "blob_id"
+)
+_UPDATE_PART = Statement(
+    sa.update(_parts)
+    .values(
+        size=parameter("n_size"),
+        modified_ms=parameter("n_modified"),
+        etag=parameter("n_etag"),
+        checksum=parameter("n_checksum"),
+        blob_id=parameter("n_blob"),
+    )
+    .where(_parts.c.upload_number == parameter("p_upload"), _parts.c.number == parameter("p_number")),
+    "n_size",
+    "n_modified",
+    "n_etag",
+    "n_checksum",
+    "n_blob",
+    "p_upload",
+    "p_number",
+)
+_LIST_PARTS = Statement(
+    page(
+        sa.select(
+            _parts.c.number, _parts.c.blob_id, _parts.c.size, _parts.c.etag, _parts.c.checksum, _parts.c.modified_ms
+        )
+        .where(_parts.c.upload_number == parameter("p_upload"), _parts.c.number > parameter("p_after"))
+        .order_by(_parts.c.number)
+    ),
+    "p_upload",
+    "p_after",
+    "limit",
+)
+_SOURCE_PARTS = Statement(
+    sa.select(schema.blobs.c.parts).where(schema.blobs.c.id == parameter("p_blob")), "p_blob"
+)
+_COMPLETION = Statement(
+    sa.select(
+        _completions.c.etag, _completions.c.version_id, _completions.c.sequence, _completions.c.modified_ms
+    ).where(
+        _completions.c.bucket_id == parameter("p_bucket"),
+        _completions.c.key == parameter("p_key"),
+        _completions.c.upload_id == parameter("p_id"),
+    ),
+    "p_bucket",
+    "p_key",
+    "p_id",
+)
+_INSERT_COMPLETION = Statement(
+    sa.insert(_completions),
+    "bucket_id",
+    "key",
+    "upload_id",
+    "completed_ms",
+    "etag",
+    "sequence",
+    "modified_ms",
+    "version_id",
+)
+_ENTRY_COLUMNS = (
+    _uploads.c.key,
+    _uploads.c.upload_id,
+    _uploads.c.created_ms,
+    _uploads.c.owner,
+    _uploads.c.storage_class,
+    _uploads.c.checksum_algorithm,
+    _uploads.c.checksum_type,
+)
+_LIST_UPLOADS = Statement(
+    page(
+        sa.select(*_ENTRY_COLUMNS)
+        .where(
+            _uploads.c.bucket_id == parameter("p_bucket"),
+            sa.tuple_(_uploads.c.key, _uploads.c.upload_id) > sa.tuple_(parameter("p_key"), parameter("p_id")),
+            _uploads.c.key < parameter("p_to"),
+        )
+        .order_by(_uploads.c.key, _uploads.c.upload_id)
+    ),
+    "p_bucket",
+    "p_key",
+    "p_id",
+    "p_to",
+    "limit",
+)
+
+
+def create(
+    tx: Transaction,
+    *,
+    bucket_id: int,
+    key: bytes,
+    owner: str,
+    content_type: str,
+    attributes: Attributes,
+    checksum_algorithm: str | None = None,
+    checksum_type: str | None = None,
+) -> UploadRow:
+    """Open an upload. Its id rises with time (ListMultipartUploads orders uploads of a key by age) and ends
+    in 128 random bits. Raises NoSuchBucket."""
+    if tx.row(_BUCKET, (bucket_id,)) is None:
+        raise NoSuchBucket("the bucket was deleted")
+    upload_id = f"{tx.now_ms:012x}{tx.random(16).hex()}"
+    storage_class = None if attributes.storage_class == "STANDARD" else attributes.storage_class
+    row = tx.row(
+        _INSERT,
+        (
+            bucket_id,
+            key,
+            upload_id,
+            tx.now_ms,
+            0,
+            owner,
+            storage_class,
+            checksum_algorithm,
+            checksum_type,
+            content_type,
+            objects.pack_attributes(attributes),
+        ),
+    )
+    assert row is not None
+    return UploadRow(
+        number=row[0],
+        upload_id=upload_id,
+        bucket_id=bucket_id,
+        key=key,
+        created_ms=tx.now_ms,
+        revision=0,
+        owner=owner,
+        content_type=content_type,
+        attributes=attributes,
+        checksum_algorithm=checksum_algorithm,
+        checksum_type=checksum_type,
+    )
+
+
+async def get(catalog: Catalog, bucket_id: int, key: bytes, upload_id: str) -> UploadRow:
+    """The open upload. Raises NoSuchUpload; see `completion` for one that was completed."""
+    rows = await catalog.point(_BY_ID, (bucket_id, key, upload_id))
+    if not rows:
+        raise NoSuchUpload(upload_id)
+    row = rows[0]
+    return UploadRow(*row[:8], objects.unpack_attributes(row[8]), row[9], row[10])
+
+
+async def completion(catalog: Catalog, bucket_id: int, key: bytes, upload_id: str) -> Completion | None:
+    """What completing this upload gave, if it was not long ago."""
+    rows = await catalog.point(_COMPLETION, (bucket_id, key, upload_id))
+    return _completion(rows[0]) if rows else None
+
+
+def _completion(row: Row) -> Completion:
+    return Completion(row[0], PutResult(row[1], row[2], row[3]))
+
+
+def put_part(
+    tx: Transaction, *, upload: UploadRow, number: int, blob: NewBlob, etag: str, checksum: str | None = None
+) -> PartRow:
+    """Commit an uploaded part, replacing one of the same number. Hand the blob to `Catalog.write` too.
+    Raises NoSuchUpload, HorizonPassed."""
+    _raise_revision(tx, upload)
+    blobs.add(tx, blob)
+    return _write_part(tx, upload, PartRow(number, blob.id, blob.size, etag, checksum, tx.now_ms))
+
+
+def put_part_reference(
+    tx: Transaction, *, upload: UploadRow, number: int, source: Source, etag: str, checksum: str | None = None
+) -> PartRow:
+    """Make the whole of a plain (not multipart) object a part, moving no bytes. Raises NoSuchUpload, and
+    Changed when the source is no longer what the request was prepared from (S14)."""
+    _raise_revision(tx, upload)
+    size = objects.check_source(tx, source)
+    plain = tx.row(_SOURCE_PARTS, (source.blob_id,))
+    assert plain == (0,), "a composite blob can't be a part: copy its bytes"
+    blobs.add_reference(tx, source.blob_id)
+    return _write_part(tx, upload, PartRow(number, source.blob_id, size, etag, checksum, tx.now_ms))
+
+
+def _raise_revision(tx: Transaction, upload: UploadRow) -> None:
+    if tx.execute(_RAISE_REVISION, (upload.number,)) != 1:
+        raise NoSuchUpload(upload.upload_id)
+
+
+def _write_part(tx: Transaction, upload: UploadRow, part: PartRow) -> PartRow:
+    replaced = tx.row(_PART_BLOB, (upload.number, part.number))
+    values = (part.size, part.modified_ms, part.etag, part.checksum, part.blob_id)
+    if replaced is None:
+        tx.execute(_INSERT_PART, (upload.number, part.number, *values))
+    else:
+        tx.execute(_UPDATE_PART, (*values, upload.number, part.number))
+        blobs.release(tx, replaced[0])
+    return part
+
+
+def list_parts(reader: Reader, upload_number: int, *, after: int = 0, limit: int = 1000) -> PartPage:
+    """Parts with numbers above `after`."""
+    rows = reader.rows(_LIST_PARTS, (upload_number, after, limit + 1))
+    return PartPage([PartRow(*row) for row in rows[:limit]], truncated=0 < limit < len(rows))
+
+
+def list_uploads(
+    reader: Reader,
+    *,
+    bucket_id: int,
+    prefix: bytes = b"",
+    delimiter: bytes = b"",
+    key_marker: bytes = b"",
+    upload_id_marker: str = "",
+    limit: int = 1000,
+) -> UploadPage:
+    """Open uploads by key, then age, after the markers; `upload_id_marker` counts only with a key marker."""
+    walk = Walk(prefix=prefix, delimiter=delimiter, after=key_marker, limit=limit)
+    entries = walk.run(
+        lambda position, beyond, count: reader.rows(_LIST_UPLOADS, (bucket_id, *position, beyond, count)),
+        step=lambda row: (row[0], row[1]),
+        tie=upload_id_marker if key_marker else "",
+    )
+    last = entries[-1] if entries else None
+    ends_with_upload = last is not None and (not walk.prefixes or last[0] > walk.prefixes[-1])
+    return UploadPage(
+        [UploadEntry(*row[:4], row[4] or "STANDARD", row[5], row[6]) for row in entries],
+        walk.prefixes,
+        walk.truncated,
+        walk.last,
+        last[1] if last is not None and ends_with_upload else "",
+    )
+
+
+def plan_completion(
+    reader: Reader, upload: UploadRow, requested: Sequence[RequestedPart], *, part_bytes_min: int
+) -> CompletionPlan:
+    """Check a completion's list against the uploaded parts and prepare the manifest, outside the transaction.
+    Raises NoSuchUpload, InvalidPartOrder, InvalidPart, EntityTooSmall."""
+    if any(second.number <= first.number for first, second in zip(requested, requested[1:], strict=False)):
+        raise InvalidPartOrder("part numbers must rise")
+    # The revision is read first: a part committed after it makes `complete` start over.
+    revision = reader.row(_REVISION, (upload.number,))
+    if revision is None:
+        raise NoSuchUpload(upload.upload_id)
+    rows = reader.rows(_LIST_PARTS, (upload.number, 0, 10_000))
+    uploaded = {row[0]: PartRow(*row) for row in rows}
+    parts = tuple(_match(uploaded, wanted) for wanted in requested)
+    for part in parts[:-1]:
+        if part.size < part_bytes_min:
+            raise EntityTooSmall(part.number, part.etag, part.size, part_bytes_min)
+    used = {part.number for part in parts}
+    return CompletionPlan(
+        upload=_with_revision(upload, revision[0]),
+        parts=parts,
+        size=sum(part.size for part in parts),
+        manifest=blobs.pack_manifest(parts),
+        unused=tuple(number for number in uploaded if number not in used),
+    )
+
+
+def _match(uploaded: dict[int, PartRow], wanted: RequestedPart) -> PartRef:
+    part = uploaded.get(wanted.number)
+    if part is None or part.etag != wanted.etag:
+        raise InvalidPart(wanted.number)
+    if wanted.checksum is not None and part.checksum is not None and wanted.checksum != part.checksum:
+        raise InvalidPart(wanted.number)
+    return PartRef(part.number, part.blob_id, part.size, part.etag, part.checksum)
+
+
+def _with_revision(upload: UploadRow, revision: int) -> UploadRow:
+    return UploadRow(
+        upload.number,
+        upload.upload_id,
+        upload.bucket_id,
+        upload.key,
+        upload.created_ms,
+        revision,
+        upload.owner,
+        upload.content_type,
+        upload.attributes,
+        upload.checksum_algorithm,
+        upload.checksum_type,
+    )
+
+
+def complete(
+    tx: Transaction, plan: CompletionPlan, *, etag: str, attributes: Attributes, condition: Condition | None = None
+) -> PutResult:
+    """Make the planned parts the current version of the key, O(1) in their number. Raises Changed when a part
+    was committed since the plan (S14), NoSuchUpload, NoSuchBucket, NoSuchKey, PreconditionFailed. An upload
+    that was completed to the same ETag answers as then."""
+    upload = plan.upload
+    revision = tx.row(_REVISION, (upload.number,))
+    if revision is None:
+        done = tx.row(_COMPLETION, (upload.bucket_id, upload.key, upload.upload_id))
+        if done is None or done[0] != etag:
+            raise NoSuchUpload(upload.upload_id)
+        return _completion(done).result
+    if revision[0] != upload.revision:
+        raise Changed("a part was uploaded meanwhile")
+    current = objects.target(tx, upload.bucket_id, upload.key, condition)
+    blob_id = blobs.add_composite(tx, plan.size, len(plan.parts), plan.manifest)
+    result = objects.replace(
+        tx,
+        upload.bucket_id,
+        upload.key,
+        current,
+        blob_id,
+        plan.size,
+        etag=etag,
+        content_type=upload.content_type,
+        attributes=attributes,
+    )
+    tx.execute(_DELETE, (upload.number,))
+    tx.execute(
+        _INSERT_COMPLETION,
+        (
+            upload.bucket_id,
+            upload.key,
+            upload.upload_id,
+            tx.now_ms,
+            etag,
+            result.sequence,
+            result.modified_ms,
+            result.version_id,
+        ),
+    )
+    begin_sweep(tx, "upload", upload.number, plan.unused)
+    return result
+
+
+def abort(tx: Transaction, upload: UploadRow) -> None:
+    """Close an upload and give its parts' space back. Raises NoSuchUpload."""
+    if tx.execute(_DELETE, (upload.number,)) != 1:
+        raise NoSuchUpload(upload.upload_id)
+    begin_sweep(tx, "upload", upload.number)

@@ -1,0 +1,182 @@
+"""A write request, and the group of them that one append and one sync serve."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cluster.node.index import TOMBSTONE, pack_entry
+from cluster.node.segment import PLAIN_RECORD_BYTES, SegmentWriter, pack_table_entry, position
+from cluster.wire import Appended, Fault, Message, Op, PutBlock, Status
+from codec.block import (
+    BlockHeader,
+    BlockKey,
+    Buffer,
+    RecordType,
+    pack_header,
+    page_checksums,
+    page_count,
+    tail_pad,
+    unpack_key,
+)
+
+_SHARD: Final = int(RecordType.SHARD)
+_TOMBSTONE: Final = int(RecordType.TOMBSTONE)
+
+
+def check_put(message: PutBlock, payload: Buffer) -> str | None:
+    """Why a block must not be stored, or None. Verifies the pages the front computed (S6)."""
+    if len(message.blob) != 16 or not 0 <= message.stripe < 1 << 32 or not 0 <= message.shard < 256:
+        return "not a block key"
+    if not (1 <= message.k <= 255 and 0 <= message.m <= 255 and 0 <= message.codec <= 255):
+        return "not a code"
+    if not 0 < len(payload) <= message.stripe_length < 1 << 32:
+        return "payload and stripe length disagree"
+    if len(message.pages) != 4 * page_count(len(payload)) or page_checksums(payload) != message.pages:
+        return "payload does not match its page checksums"
+    return None
+
+
+class Write:
+    """One request that changes the log, and what came of it.
+
+    `origin`, `request_id` and `nbytes` (what it counts against the queue limits) are the caller's business.
+    `deadline` is on the store's clock, 0 = none. The outcome is `status` and `answer`.
+    """
+
+    __slots__ = ("answer", "deadline", "message", "nbytes", "op", "origin", "payload", "request_id", "status")
+
+    def __init__(
+        self,
+        op: Op,
+        message: Message,
+        payload: Buffer = b"",
+        *,
+        deadline: float = 0.0,
+        origin: object = None,
+        request_id: int = 0,
+        nbytes: int = 0,
+    ) -> None:
+        self.op = op
+        self.message = message
+        self.payload = payload
+        self.deadline = deadline
+        self.origin = origin
+        self.request_id = request_id
+        self.nbytes = nbytes
+        self.status = Status.FAILED
+        self.answer: Message = _UNDECIDED
+
+    def accept(self, answer: Message) -> None:
+        """Done, as far as the sync that it may wait for succeeds."""
+        self.status = Status.OK
+        self.answer = answer
+
+    def refuse(self, status: Status, message: str) -> None:
+        """Not done."""
+        self.status = status
+        self.answer = Fault(message)
+
+
+_UNDECIDED: Final = Fault("not decided")
+
+
+class Group:
+    """Records to append together, with the index entries and key table entries they lead to."""
+
+    __slots__ = (
+        "appended",
+        "blocks",
+        "buffers",
+        "entries",
+        "header_bytes",
+        "incarnation",
+        "live_bytes",
+        "nbytes",
+        "table",
+        "waiting",
+    )
+
+    def __init__(self, incarnation: int) -> None:
+        self.incarnation = incarnation
+        self.header_bytes = PLAIN_RECORD_BYTES  # a BATCH record goes first (S4)
+        self.forget_appended()
+        self.waiting: list[Write] = []  # answered OK only after a sync
+
+    def forget_appended(self) -> None:
+        """Nothing of it was appended."""
+        self.buffers: list[Buffer] = []
+        self.nbytes = self.header_bytes
+        self.entries: dict[bytes, bytes] = {}
+        self.table = bytearray()
+        self.appended: list[Write] = []
+        self.blocks = 0
+        self.live_bytes = 0
+
+    def replaces(self, payload_length: int) -> None:
+        """A live block of that length will be covered by the next record."""
+        self.blocks -= 1
+        self.live_bytes -= payload_length
+
+    def add_shard(
+        self,
+        active: SegmentWriter,
+        write: Write,
+        key: BlockKey,
+        packed: bytes,
+        *,
+        sequence: int,
+        cluster_id: bytes,
+    ) -> None:
+        """Append a block; the put is answered with the position behind it."""
+        message, payload = write.message, write.payload
+        assert isinstance(message, PutBlock)
+        length = len(payload)
+        header = pack_header(
+            BlockHeader(
+                _SHARD,
+                key,
+                message.k,
+                message.m,
+                message.codec,
+                message.stripe_length,
+                length,
+                sequence,
+                cluster_id,
+                0,
+                message.pages,
+            )
+        )
+        offset = active.end + self.nbytes
+        self.buffers.append(header)
+        self.buffers.append(payload)
+        if length & 7:
+            self.buffers.append(tail_pad(length))
+        self.nbytes += len(header) + (length + 7 & -8)
+        self.entries[packed] = pack_entry(active.number, offset, length, sequence)
+        self.table += pack_table_entry(packed, _SHARD, offset, length, sequence)
+        self.blocks += 1
+        self.live_bytes += length
+        end = position(active.number, active.end + self.nbytes)
+        write.accept(Appended(self.incarnation, end, sequence))
+        self.appended.append(write)
+        if message.sync:
+            self.waiting.append(write)
+
+    def add_tombstone(
+        self, active: SegmentWriter, packed: bytes, copy: int, *, sequence: int, cluster_id: bytes
+    ) -> None:
+        """Append the deletion of one copy (0 = any)."""
+        key = unpack_key(packed)
+        header = pack_header(BlockHeader(_TOMBSTONE, key, 0, 0, 0, 0, 0, sequence, cluster_id, copy, b""))
+        offset = active.end + self.nbytes
+        self.buffers.append(header)
+        self.nbytes += len(header)
+        self.entries[packed] = pack_entry(active.number, offset, TOMBSTONE, sequence)
+        self.table += pack_table_entry(packed, _TOMBSTONE, offset, 0, sequence)
+
+    def add_delete(self, active: SegmentWriter, write: Write, sequence: int) -> None:
+        """All tombstones of a delete are in; it is answered when they are synced."""
+        assert write.op == Op.DELETE_BLOCKS
+        write.accept(Appended(self.incarnation, position(active.number, active.end + self.nbytes), sequence))
+        self.appended.append(write)
+        self.waiting.append(write)

@@ -1,0 +1,145 @@
+"""CopyObject and UploadPartCopy. Whole objects are copied by reference: no byte moves (P9)."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import NamedTuple
+
+from catalog import objects
+from catalog.errors import Changed
+from catalog.model import Attributes, Checksum, ObjectRow
+from s3front import errors
+from s3front.body import Digests
+from s3front.handlers.buckets import require_bucket
+from s3front.handlers.copy_source import find_source
+from s3front.handlers.multipart import part_number, require_upload
+from s3front.handlers.object_stream import object_pieces
+from s3front.handlers.objects_put import write_precondition
+from s3front.limits import PART_BYTES_MAX
+from s3front.request import Request
+from s3front.response import Response, xml_response
+from s3front.services import FrontServices
+from s3front.wire import checksums
+from s3front.wire.headers import iso_date, object_headers
+from s3front.wire.ranges import parse_copy_range
+from s3front.wire.storage_class import storage_class
+from s3front.wire.xml_writer import document, text
+
+COPY_BYTES_MAX = 5 << 30
+COPY_TRIES_MAX = 5
+
+
+async def copy_object(services: FrontServices, request: Request) -> Response:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+
+    The source may change between its lookup and the transaction that refers to its bytes; then all starts over (S14).
+    """
+    for _ in range(COPY_TRIES_MAX):
+        try:
+            return await _copy_once(services, request)
+        except Changed:
+            continue
+    raise errors.OperationAborted
+
+
+async def _copy_once(services: FrontServices, request: Request) -> Response:
+    bucket = await require_bucket(services, request)
+    key = request.key
+    assert key is not None
+    found = await find_source(services, request)
+    row = found.row
+    if row.size > COPY_BYTES_MAX:
+        raise errors.InvalidRequest(
+            f"The specified copy source is larger than the maximum allowable size for a copy source: {COPY_BYTES_MAX}"
+        )
+    same = found.bucket == request.bucket and row.key == key
+    content_type, attributes = _described(request, row, same=same)
+    checksum = await _checksum_of_copy(services, request, row)
+    attributes = Attributes(attributes.headers, attributes.metadata, checksum, attributes.storage_class)
+    condition = write_precondition(request)
+    result = await services.catalog.write(
+        lambda tx: objects.copy(
+            tx,
+            source=found.source,
+            bucket_id=bucket.id,
+            key=key,
+            etag=row.etag,
+            content_type=content_type,
+            attributes=attributes,
+            condition=condition,
+        )
+    )
+    return xml_response(_result_document("CopyObjectResult", row.etag, result.modified_ms, checksum))
+
+
+def _result_document(root: str, etag: str, modified_ms: int, checksum: Checksum | None) -> bytes:
+    shown = ("", "") if checksum is None else (
+        text(f"Checksum{checksum.algorithm}", checksum.value), text("ChecksumType", checksum.type)
+    )  # fmt: skip
+    return document(root, text("LastModified", iso_date(modified_ms)), text("ETag", f'"{etag}"'), *shown)
+
+
+def _described(request: Request, row: ObjectRow, *, same: bool) -> tuple[str, Attributes]:
+    """Content type and attributes of the copy. Raises InvalidArgument, InvalidRequest for a copy that changes nothing."""
+    directive = request.headers.get("x-amz-metadata-directive", "COPY").upper()
+    if directive not in ("COPY", "REPLACE"):
+        raise errors.InvalidArgument(
+            "Unknown metadata directive.", ArgumentName="x-amz-metadata-directive", ArgumentValue=directive
+        )
+    kind = storage_class(request.headers)
+    if directive == "REPLACE":
+        kept = object_headers(request.header_list)
+        return kept.content_type, Attributes(kept.headers, kept.metadata, None, kind)
+    if same and kind == row.attributes.storage_class:
+        raise errors.InvalidRequest(
+            "This copy request is illegal because it is trying to copy an object to itself without changing the "
+            "object's metadata, storage class, website redirect location or encryption attributes."
+        )
+    return row.content_type, Attributes(row.attributes.headers, row.attributes.metadata, None, kind)
+
+
+async def _checksum_of_copy(services: FrontServices, request: Request, row: ObjectRow) -> Checksum | None:
+    """The source's checksum; only when another algorithm is asked for are its bytes read."""
+    wanted = checksums.requested_algorithm(request.headers)
+    stored = row.attributes.checksum
+    if wanted is None or (stored is not None and stored.algorithm == wanted):
+        return stored
+    digests = Digests(wanted)
+    async with aclosing(object_pieces(services, row.blob, 0, row.size)) as pieces:
+        async for piece in pieces:
+            digests.update(piece)
+    return digests.verify({})
+
+
+async def upload_part_copy(services: FrontServices, request: Request) -> Response:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html"""
+    number = part_number(request)
+    for _ in range(COPY_TRIES_MAX):
+        upload = await require_upload(services, request)
+        found = await find_source(services, request)
+        start, stop = _copied_range(request, found.row)
+        try:
+            copied = await _reference_part(services, upload, number, found, start, stop)
+            if copied is None:
+                copied = await _move_part(services, upload, number, found, start, stop)
+        except Changed:
+            continue
+        return xml_response(
+            _result_document("CopyPartResult", copied.etag, copied.modified_ms, copied.checksum)
+        )
+    raise errors.OperationAborted
+
+
+class _CopiedPart(NamedTuple):
+    etag: str
+    modified_ms: int
+    checksum: Checksum | None
+
+
+def _copied_range(request: Request, row: ObjectRow) -> tuple[int, int]:
+    value = request.headers.get("x-amz-copy-source-range")
+    span = parse_copy_range(value, row.size) if value is not None else None
+    start, stop = (span.start, span.stop) if span is not None else (0, row.size)
+    if stop - start > PART_BYTES_MAX:
+        raise errors.EntityTooLarge(ProposedSize=stop - start, MaxSizeAllowed=PART_BYTES_MAX)
+    return start, stop

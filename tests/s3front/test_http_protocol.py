@@ -1,0 +1,121 @@
+"""Limits on what a connection may cost before the application sees a request (P8), over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from s3front import http_protocol
+from s3front.http_protocol import S3HttpProtocol
+
+
+async def read_all_app(scope: Any, receive: Any, send: Any) -> None:
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        more = message["more_body"]
+    body = bytes(8 << 20) if scope["path"] == "/large" else b"done"
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-length", str(len(body)).encode())],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    monkeypatch.setattr(http_protocol, "HEADER_WAIT_S", 0.3)
+    monkeypatch.setattr(http_protocol, "BODY_WAIT_S", 0.3)
+    monkeypatch.setattr(http_protocol, "SEND_WAIT_S", 0.3)
+    config = uvicorn.Config(
+        read_all_app, port=0, http=S3HttpProtocol, lifespan="off", log_config=None, ws="none"
+    )
+    config.load()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: S3HttpProtocol(config=config, server_state=uvicorn.server.ServerState(), app_state={}),
+        "127.0.0.1",
+        0,
+    )
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def exchange(port: int, *pieces: bytes) -> bytes:
+    """Send the pieces, then read until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+    answer = b""
+    with contextlib.suppress(ConnectionResetError):
+        answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    return answer
+
+
+async def test_a_silent_connection_is_closed_without_an_answer(port: int) -> None:
+    assert await exchange(port) == b""
+
+
+async def test_half_a_header_is_answered_with_a_timeout(port: int) -> None:
+    answer = await exchange(port, b"GET / HTTP/1.1\r\nHost: h\r\n")
+    assert b" 400 " in answer.split(b"\r\n")[0]
+    assert b"<Code>RequestTimeout</Code>" in answer
+
+
+async def test_half_a_body_is_answered_with_a_timeout(port: int) -> None:
+    answer = await exchange(port, b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12345")
+    assert b"<Code>RequestTimeout</Code>" in answer
+
+
+async def test_a_slow_but_steady_body_is_read_to_its_end(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\nConnection: close\r\n\r\n")
+    for _ in range(6):
+        await asyncio.sleep(0.1)
+        writer.write(b"x")
+    assert (await reader.read()).endswith(b"done")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_client_that_takes_nothing_is_cut_off(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    writer.write(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
+    await asyncio.sleep(1.0)
+    received = 0
+    with contextlib.suppress(ConnectionResetError):
+        while piece := await reader.read(65536):
+            received += len(piece)
+    assert received < 8 << 20
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def test_headers_without_end_are_refused(port: int) -> None:
+    endless = b"GET / HTTP/1.1\r\n" + b"".join(b"x-%05d: value\r\n" % number for number in range(5000))
+    assert b"<Code>RequestHeaderSectionTooLarge</Code>" in await exchange(port, endless)
+
+
+async def test_an_endless_url_is_refused(port: int) -> None:
+    assert b"<Code>RequestHeaderSectionTooLarge</Code>" in await exchange(port, b"GET /" + b"a" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01garbage\r\n\r\n", b"PUT / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"]
+)
+async def test_garbage_is_answered_in_xml(port: int, garbage: bytes) -> None:
+    assert b"<Code>BadRequest</Code>" in await exchange(port, garbage)

@@ -1,0 +1,65 @@
+"""The table of operations has the shape the pipeline relies on."""
+
+from __future__ import annotations
+
+import pytest
+
+from s3front import errors
+from s3front.handlers import objects_get
+from s3front.operations import OPERATIONS, Operation, find_operation
+from tests.s3front.test_request import make
+
+
+def test_every_shape_means_one_operation() -> None:
+    shapes = [(o.target, o.method, o.subresource, o.copies) for o in OPERATIONS]
+    assert len(set(shapes)) == len(shapes)
+    assert len({o.name for o in OPERATIONS}) == len(OPERATIONS)
+
+
+def test_a_row_without_an_action_cannot_be_built() -> None:
+    with pytest.raises(AssertionError, match="needs an action"):
+        Operation("PutAnything", "PUT", "object", "", objects_get.get_object)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "name"),
+    [
+        ("GET", b"/", b"", "ListBuckets"),
+        ("GET", b"/", b"x-id=ListBuckets", "ListBuckets"),
+        ("PUT", b"/b", b"", "CreateBucket"),
+        ("GET", b"/b/", b"location", "GetBucketLocation"),
+        ("GET", b"/b", b"prefix=a", "ListObjects"),
+        ("GET", b"/b", b"list-type=2&prefix=a", "ListObjectsV2"),
+        ("GET", b"/b", b"uploads", "ListMultipartUploads"),
+        ("POST", b"/b", b"delete", "DeleteObjects"),
+        ("GET", b"/b/k", b"partNumber=1", "GetObject"),
+        ("GET", b"/b/k", b"uploadId=x", "ListParts"),
+        ("PUT", b"/b/k", b"partNumber=1&uploadId=x", "UploadPart"),
+        ("POST", b"/b/k", b"uploads=", "CreateMultipartUpload"),
+        ("POST", b"/b/k", b"uploadId=x", "CompleteMultipartUpload"),
+        ("DELETE", b"/b/k", b"uploadId=x", "AbortMultipartUpload"),
+        ("HEAD", b"/b/k", b"", "HeadObject"),
+    ],
+)
+def test_requests_find_their_operation(method: str, path: bytes, query: bytes, name: str) -> None:
+    assert find_operation(make(path, query, method=method)).name == name
+
+
+def test_a_copy_is_told_by_its_header() -> None:
+    for query, name in ((b"", "CopyObject"), (b"uploadId=x&partNumber=1", "UploadPartCopy")):
+        request = make(b"/b/k", query, method="PUT")
+        request.headers["x-amz-copy-source"] = "/b/other"
+        assert find_operation(request).name == name
+
+
+@pytest.mark.parametrize("method", ["PATCH", "TRACE", "POST"])
+def test_unknown_methods_are_refused(method: str) -> None:
+    with pytest.raises(errors.MethodNotAllowed):
+        find_operation(make(b"/b/k", method=method))
+
+
+@pytest.mark.parametrize("query", [b"acl", b"policy=", b"versioning", b"tagging"])
+def test_subresources_of_later_days_are_not_mistaken_for_the_object(query: bytes) -> None:
+    for method in ("GET", "PUT", "DELETE"):
+        with pytest.raises(errors.NotImplementedS3):
+            find_operation(make(b"/b/k", query, method=method))

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# What the tests need beside Python packages: rclone and FUSE. Installs them where it may (root on Debian or
+# Ubuntu); elsewhere it says what to install, and fails in CI (CI=true), where no test may be skipped unseen.
+set -eu
+
+missing=()
+command -v rclone >/dev/null 2>&1 || missing+=(rclone)
+command -v fusermount3 >/dev/null 2>&1 || missing+=(fuse3)
+[ "${#missing[@]}" -eq 0 ] && exit 0
+
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "installing system packages for the tests: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 && exit 0
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null && exit 0
+fi
+
+echo "The tests use these programs, please install them: ${missing[*]} (apt-get install ${missing[*]})" >&2
+if [ "${CI:-}" = true ]; then
+    exit 1
+fi
+echo "Going on without: the tests that need them are skipped and counted as such." >&2
