@@ -23,7 +23,9 @@ def run_node_process(
     listen_fd: int,
     supervisor_fd: int | None,
 ) -> None:
-    """Serves the node in `directory` until told to stop. Raises StartRefused when it is not this node's (S23)."""
+    """Serves the node in `directory` until told to stop. Raises StartRefused when it is not this node's
+    (S23).
+    """
     config = NodeConfig(
         directory=directory,
         cluster_id=cluster_id,

@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
-
-import uvloop
 
 from compose.lifeline import Lifeline
 
@@ -27,6 +26,8 @@ def run_until_stopped(
 
     `own_signals`: the work handles both signals itself (uvicorn does).
     """
+    import uvloop  # here, because the supervisor, which runs none of this, imports this module too
+
     lifeline = Lifeline(supervisor_fd, stop_wait_s)
 
     async def live() -> None:
@@ -49,3 +50,8 @@ def inherited_listener(descriptor: int) -> socket.socket:
     listener = socket.socket(fileno=descriptor)
     listener.set_inheritable(False)
     return listener
+
+
+def trivet_command() -> tuple[str, ...]:
+    """How this program starts another process of itself."""
+    return (sys.executable, "-m", "compose.cli.main")

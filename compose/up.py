@@ -16,7 +16,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ import msgspec
 from compose import credentials, listening
 from compose.data_dir import DataDir
 from compose.founding_plan import FoundedStore, FoundingPlan, PlannedNode
+from compose.process import trivet_command
 from compose.refusal import StartRefused
 from compose.settings import Settings
 from compose.supervisor import Child, ChildSpec, Limits, stop_in_order
@@ -294,11 +294,6 @@ class Store:
             f"  {aws} s3 mb s3://first\n"
             f"  {aws} s3 ls\n"
         )
-
-
-def trivet_command() -> tuple[str, ...]:
-    """How this program starts another process of itself."""
-    return (sys.executable, "-m", "compose.cli.main")
 
 
 async def _answers(children: Sequence[Child], wait_s: float) -> None:

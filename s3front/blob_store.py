@@ -88,9 +88,7 @@ async def write_pieces(
     stripes = hashed_stripes(pieces, digests, services.writer.geometry.stripe_bytes, services.digest_threads)
     try:
         async with contextlib.aclosing(stripes):
-            return await services.writer.write(
-                stripes, epoch=services.catalog.upload_epoch, size_hint=size
-            )
+            return await services.writer.write(stripes, epoch=services.catalog.upload_epoch, size_hint=size)
     except WriteFailed as failure:
         await abandon(services, failure.receipt)
         raise

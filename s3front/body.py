@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ class Body:
         """Trailing headers, lower-case names; complete once the body has been read."""
         return self._decoder.trailers if self._decoder else {}
 
-    async def pieces(self) -> AsyncIterator[Buffer]:
+    async def pieces(self) -> AsyncGenerator[Buffer]:
         """The payload in pieces as they arrive; ends only when all of `size` was there."""
         request, decoder = self._request, self._decoder
         received = 0
@@ -83,7 +83,7 @@ class Body:
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
 
-async def cut_stripes(pieces: AsyncIterator[Buffer], stripe_bytes: int) -> AsyncIterator[bytes]:
+async def cut_stripes(pieces: AsyncIterator[Buffer], stripe_bytes: int) -> AsyncGenerator[bytes]:
     """`pieces` joined and cut into `stripe_bytes`, the last one shorter. Never holds more than one stripe."""
     parts: list[Buffer] = []
     filled = 0
@@ -187,7 +187,7 @@ async def read_body(services: FrontServices, request: Request, bytes_max: int) -
 
 async def hashed_stripes(
     pieces: AsyncIterator[Buffer], digests: Digests, stripe_bytes: int, threads: Executor
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """The stripes of `pieces`, each hashed in a thread while the one before it is on its way to the nodes."""
     loop = asyncio.get_running_loop()
     hashing: asyncio.Future[None] | None = None

@@ -60,10 +60,7 @@ class Pipeline:
             response = self._error_response(error, request, scope, request_id)
         except (CatalogError, ClusterError) as fault:
             assert request is not None, "only handlers reach the catalog and the cluster"
-            error = to_s3_error(fault, request)
-            if error.status >= 500:
-                log.warning("%s %s %s: %s", request_id, request.operation.name, error.code, fault)
-            response = self._error_response(error, request, scope, request_id)
+            response = self._error_response(self._translated(fault, request), request, scope, request_id)
         except ClientGone:
             return
         except Exception:
@@ -85,6 +82,12 @@ class Pipeline:
         if identity is None:
             raise errors.AccessDenied
         return identity
+
+    def _translated(self, fault: CatalogError | ClusterError, request: Request) -> S3Error:
+        error = to_s3_error(fault, request)
+        if error.status >= 500:
+            log.warning("%s %s %s: %s", request.request_id, request.operation.name, error.code, fault)
+        return error
 
     def _error_response(
         self, error: S3Error, request: Request | None, scope: Scope, request_id: str

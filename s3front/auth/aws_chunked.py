@@ -13,6 +13,7 @@ import hmac
 from collections.abc import Mapping
 from enum import Enum, auto
 from hashlib import sha256
+
 from s3front.auth.payload import Payload
 from s3front.auth.sigv4 import Identity
 from s3front.errors import (

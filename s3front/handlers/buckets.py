@@ -27,7 +27,7 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-")
 async def require_bucket(services: FrontServices, request: Request) -> Bucket:
     """The bucket the request names. Raises NoSuchBucket, or AccessDenied when it is not the expected owner's."""
     assert request.bucket is not None
-    bucket = await services.catalog.buckets.get(request.bucket)
+    bucket = await buckets.get(services.catalog, request.bucket)
     if bucket is None:
         raise errors.NoSuchBucket(BucketName=request.bucket)
     if request.headers.get("x-amz-expected-bucket-owner", bucket.owner) != bucket.owner:
@@ -40,8 +40,8 @@ async def list_buckets(services: FrontServices, request: Request) -> Response:
     prefix = request.query.get("prefix", "")
     limit = integer_parameter(request, "max-buckets", default=BUCKETS_MAX, least=1, most=BUCKETS_MAX)
     after = decode_token(request.query.get("continuation-token", "")).decode()
-    found = await services.catalog.read(buckets.list_buckets)
-    wanted = [b for b in found if b.name.startswith(prefix) and b.name > after]
+    found = await services.catalog.read(lambda reader: buckets.list_buckets(reader, after=after))
+    wanted = [bucket for bucket in found if bucket.name.startswith(prefix)]
     page, rest = wanted[:limit], wanted[limit:]
     entries = "".join(
         element(
@@ -103,7 +103,7 @@ async def head_bucket(services: FrontServices, request: Request) -> Response:
 async def delete_bucket(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteBucket.html"""
     bucket = await require_bucket(services, request)
-    await services.catalog.write(lambda tx: buckets.delete(tx, bucket_id=bucket.id))
+    await services.catalog.write(lambda tx: buckets.delete(tx, bucket.id))
     return Response(204)
 
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import NamedTuple
 
-from catalog import objects
+from catalog import objects, uploads
 from catalog.errors import Changed
-from catalog.model import Attributes, Checksum, ObjectRow
+from catalog.model import Attributes, Checksum, ObjectRow, PartRow, UploadRow
 from s3front import errors
+from s3front.blob_store import StoredBlob, new_blob, write_pieces
 from s3front.body import Digests
 from s3front.handlers.buckets import require_bucket
-from s3front.handlers.copy_source import find_source
-from s3front.handlers.multipart import part_number, require_upload
+from s3front.handlers.copy_source import CopySource, find_source
+from s3front.handlers.multipart import part_number, require_upload, upload_algorithm
 from s3front.handlers.object_stream import object_pieces
 from s3front.handlers.objects_put import write_precondition
 from s3front.limits import PART_BYTES_MAX
 from s3front.request import Request
 from s3front.response import Response, xml_response
 from s3front.services import FrontServices
-from s3front.wire import checksums
+from s3front.wire.checksums import requested_algorithm
 from s3front.wire.headers import iso_date, object_headers
-from s3front.wire.ranges import parse_copy_range
+from s3front.wire.ranges import parse_copy_source_range
 from s3front.wire.storage_class import storage_class
 from s3front.wire.xml_writer import document, text
 
@@ -80,7 +80,7 @@ def _result_document(root: str, etag: str, modified_ms: int, checksum: Checksum 
 
 
 def _described(request: Request, row: ObjectRow, *, same: bool) -> tuple[str, Attributes]:
-    """Content type and attributes of the copy. Raises InvalidArgument, InvalidRequest for a copy that changes nothing."""
+    """Content type and attributes of the copy. Raises InvalidArgument; InvalidRequest when it changes nothing."""
     directive = request.headers.get("x-amz-metadata-directive", "COPY").upper()
     if directive not in ("COPY", "REPLACE"):
         raise errors.InvalidArgument(
@@ -100,9 +100,9 @@ def _described(request: Request, row: ObjectRow, *, same: bool) -> tuple[str, At
 
 async def _checksum_of_copy(services: FrontServices, request: Request, row: ObjectRow) -> Checksum | None:
     """The source's checksum; only when another algorithm is asked for are its bytes read."""
-    wanted = checksums.requested_algorithm(request.headers)
+    wanted = requested_algorithm(request.headers)
     stored = row.attributes.checksum
-    if wanted is None or (stored is not None and stored.algorithm == wanted):
+    if wanted is None or (stored is not None and stored.algorithm == wanted.name):
         return stored
     digests = Digests(wanted)
     async with aclosing(object_pieces(services, row.blob, 0, row.size)) as pieces:
@@ -119,27 +119,56 @@ async def upload_part_copy(services: FrontServices, request: Request) -> Respons
         found = await find_source(services, request)
         start, stop = _copied_range(request, found.row)
         try:
-            copied = await _reference_part(services, upload, number, found, start, stop)
-            if copied is None:
-                copied = await _move_part(services, upload, number, found, start, stop)
+            part, checksum = await _copy_part(services, upload, number, found, (start, stop))
         except Changed:
             continue
-        return xml_response(
-            _result_document("CopyPartResult", copied.etag, copied.modified_ms, copied.checksum)
-        )
+        return xml_response(_result_document("CopyPartResult", part.etag, part.modified_ms, checksum))
     raise errors.OperationAborted
-
-
-class _CopiedPart(NamedTuple):
-    etag: str
-    modified_ms: int
-    checksum: Checksum | None
 
 
 def _copied_range(request: Request, row: ObjectRow) -> tuple[int, int]:
     value = request.headers.get("x-amz-copy-source-range")
-    span = parse_copy_range(value, row.size) if value is not None else None
-    start, stop = (span.start, span.stop) if span is not None else (0, row.size)
+    start, stop = parse_copy_source_range(value, row.size) or (0, row.size)
     if stop - start > PART_BYTES_MAX:
         raise errors.EntityTooLarge(ProposedSize=stop - start, MaxSizeAllowed=PART_BYTES_MAX)
     return start, stop
+
+
+async def _copy_part(
+    services: FrontServices, upload: UploadRow, number: int, found: CopySource, span: tuple[int, int]
+) -> tuple[PartRow, Checksum]:
+    """By reference where the part is to be a whole plain object, else by moving its bytes. Raises Changed (S14)."""
+    algorithm = upload_algorithm(upload)
+    row = found.row
+    start, stop = span
+    known = row.attributes.checksum
+    whole = row.blob.manifest is None and stop - start == row.size
+    if whole and known is not None and known.algorithm == algorithm.name and "-" not in row.etag:
+        part = await services.catalog.write(
+            lambda tx: uploads.put_part_reference(
+                tx, upload=upload, number=number, source=found.source, etag=row.etag, checksum=known.value
+            )
+        )
+        return part, known
+    stored = await _move_bytes(services, row, start, stop, Digests(algorithm))
+    part = await services.catalog.write(
+        lambda tx: uploads.put_part(
+            tx,
+            upload=upload,
+            number=number,
+            blob=stored.blob,
+            etag=stored.md5_hex,
+            checksum=stored.checksum.value,
+        ),
+        blob=stored.blob,
+    )
+    return part, stored.checksum
+
+
+async def _move_bytes(
+    services: FrontServices, row: ObjectRow, start: int, stop: int, digests: Digests
+) -> StoredBlob:
+    """A new blob with bytes [start, stop) of an object."""
+    async with services.copy_slots, aclosing(object_pieces(services, row.blob, start, stop)) as pieces:
+        receipt = await write_pieces(services, pieces, stop - start, digests)
+    return StoredBlob(new_blob(receipt), digests.md5_hex, digests.verify({}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from catalog import objects
+from catalog import buckets, objects
 from catalog.model import ObjectRow, Source
 from s3front import errors
 from s3front.request import Request, check_key
@@ -49,7 +49,7 @@ async def find_source(services: FrontServices, request: Request) -> CopySource:
     Raises NoSuchBucket, NoSuchKey, PreconditionFailed, and what `parse_copy_source` raises.
     """
     name, key = parse_copy_source(request.headers["x-amz-copy-source"])
-    bucket = await services.catalog.buckets.get(name)
+    bucket = await buckets.get(services.catalog, name)
     if bucket is None:
         raise errors.NoSuchBucket(BucketName=name)
     if request.headers.get("x-amz-source-expected-bucket-owner", bucket.owner) != bucket.owner:

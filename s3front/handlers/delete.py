@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from catalog.engine import Transaction
+from functools import partial
 
 from catalog import objects
 from catalog.errors import CatalogError
 from catalog.model import Condition, DeleteResult
+from catalog.transaction import Transaction
 from s3front import errors
 from s3front.body import read_body
 from s3front.errors import S3Error
@@ -20,6 +21,11 @@ from s3front.translate import to_s3_error
 from s3front.wire import xml
 from s3front.wire.conditions import unquote_etag
 from s3front.wire.xml_writer import document, element, text
+
+DELETES_PER_TRANSACTION = 50
+"""Few enough that no other request waits long behind them for the writer."""
+
+Outcome = S3Error | CatalogError | DeleteResult
 
 
 async def delete_object(services: FrontServices, request: Request) -> Response:
@@ -58,7 +64,10 @@ async def delete_objects(services: FrontServices, request: Request) -> Response:
         raise errors.MalformedXML
     quiet = root.boolean("Quiet")
     deletes = [_wanted_delete(item) for item in wanted]
-    outcomes = await services.catalog.write(lambda tx: _delete_each(tx, bucket.id, deletes))
+    outcomes: list[Outcome] = []
+    for at in range(0, len(deletes), DELETES_PER_TRANSACTION):
+        group = deletes[at : at + DELETES_PER_TRANSACTION]
+        outcomes += await services.catalog.write(partial(_delete_each, bucket_id=bucket.id, deletes=group))
     results = [
         _result_xml(
             key, to_s3_error(outcome, request) if isinstance(outcome, CatalogError) else outcome, quiet
@@ -84,9 +93,9 @@ def _wanted_delete(item: xml.Element) -> tuple[str, S3Error | None, Condition | 
 
 def _delete_each(
     tx: Transaction, bucket_id: int, deletes: list[tuple[str, S3Error | None, Condition | None]]
-) -> list[S3Error | CatalogError | DeleteResult]:
-    """All keys in one transaction. `objects.delete` refuses before it writes, so one refusal leaves the rest whole."""
-    outcomes: list[S3Error | CatalogError | DeleteResult] = []
+) -> list[Outcome]:
+    """Some keys in one transaction. `objects.delete` refuses before it writes, so one refusal leaves the rest whole."""
+    outcomes: list[Outcome] = []
     for key, refusal, condition in deletes:
         try:
             outcomes.append(

@@ -72,8 +72,8 @@ async def _page(services: FrontServices, request: Request, *, after: bytes, limi
     prefix = request.query.get("prefix", "").encode()
     delimiter = request.query.get("delimiter", "").encode()
     return await services.catalog.read(
-        lambda conn: listing.list_objects(
-            conn, bucket_id=bucket.id, prefix=prefix, delimiter=delimiter, after=after, limit=limit
+        lambda reader: listing.list_objects(
+            reader, bucket_id=bucket.id, prefix=prefix, delimiter=delimiter, after=after, limit=limit
         )
     )
 

@@ -17,6 +17,7 @@ from s3front.services import FrontServices
 from s3front.wire.checksum_headers import checksum_headers
 from s3front.wire.checksums import (
     ALGORITHMS,
+    Algorithm,
     UploadChecksum,
     check_part_algorithm,
     declared_checksum,
@@ -39,7 +40,7 @@ async def create_multipart_upload(services: FrontServices, request: Request) -> 
     attributes = Attributes(kept.headers, kept.metadata, None, storage_class(request.headers))
     wanted = upload_checksum(request.headers)
     algorithm, kind = wanted or DEFAULT_UPLOAD_CHECKSUM
-    upload_id = await services.catalog.write(
+    upload = await services.catalog.write(
         lambda tx: uploads.create(
             tx,
             bucket_id=bucket.id,
@@ -56,7 +57,7 @@ async def create_multipart_upload(services: FrontServices, request: Request) -> 
             "InitiateMultipartUploadResult",
             text("Bucket", bucket.name),
             text("Key", key.decode()),
-            text("UploadId", upload_id),
+            text("UploadId", upload.upload_id),
         )
     )
     if wanted is not None:
@@ -66,13 +67,16 @@ async def create_multipart_upload(services: FrontServices, request: Request) -> 
 
 
 async def require_upload(services: FrontServices, request: Request) -> UploadRow:
-    """The open upload the request names. Raises NoSuchUpload, also when bucket or key are not the upload's."""
+    """The open upload the request names. Raises NoSuchUpload, NoSuchBucket."""
     bucket = await require_bucket(services, request)
-    upload_id = request.query["uploadId"]
-    upload = await uploads.get(services.catalog, upload_id)
-    if upload is None or upload.bucket_id != bucket.id or upload.key != request.key:
-        raise errors.NoSuchUpload(UploadId=upload_id)
-    return upload
+    assert request.key is not None
+    return await uploads.get(services.catalog, bucket.id, request.key, request.query["uploadId"])
+
+
+def upload_algorithm(upload: UploadRow) -> Algorithm:
+    """The checksum algorithm of each part of an upload."""
+    assert upload.checksum_algorithm is not None, "create_multipart_upload always names one"
+    return ALGORITHMS[upload.checksum_algorithm]
 
 
 def part_number(request: Request) -> int:
@@ -91,13 +95,13 @@ async def upload_part(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPart.html"""
     number = part_number(request)
     upload = await require_upload(services, request)
-    algorithm = ALGORITHMS[upload.checksum_algorithm or DEFAULT_ALGORITHM.name]
+    algorithm = upload_algorithm(upload)
     check_part_algorithm(UploadChecksum(algorithm, "FULL_OBJECT"), declared_checksum(request.headers))
     stored = await store_blob(services, request, bytes_max=PART_BYTES_MAX, algorithm=algorithm)
     await services.catalog.write(
         lambda tx: uploads.put_part(
             tx,
-            upload_number=upload.number,
+            upload=upload,
             number=number,
             blob=stored.blob,
             etag=stored.md5_hex,
@@ -111,7 +115,7 @@ async def upload_part(services: FrontServices, request: Request) -> Response:
 async def abort_multipart_upload(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html"""
     upload = await require_upload(services, request)
-    await services.catalog.write(lambda tx: uploads.abort(tx, upload_number=upload.number))
+    await services.catalog.write(lambda tx: uploads.abort(tx, upload))
     return Response(204)
 
 
@@ -121,7 +125,7 @@ async def list_parts(services: FrontServices, request: Request) -> Response:
     limit = integer_parameter(request, "max-parts", default=LIST_KEYS_MAX, least=0, most=LIST_KEYS_MAX)
     marker = integer_parameter(request, "part-number-marker", default=0, least=0, most=PART_NUMBER_MAX)
     page = await services.catalog.read(
-        lambda conn: uploads.list_parts(conn, upload_number=upload.number, after=marker, limit=limit)
+        lambda reader: uploads.list_parts(reader, upload.number, after=marker, limit=limit)
     )
     return xml_response(
         document(
@@ -163,8 +167,8 @@ async def list_multipart_uploads(services: FrontServices, request: Request) -> R
     prefix, delimiter = query.get("prefix", "").encode(), query.get("delimiter", "").encode()
     key_marker, upload_marker = query.get("key-marker", "").encode(), query.get("upload-id-marker", "")
     page = await services.catalog.read(
-        lambda conn: uploads.list_uploads(
-            conn,
+        lambda reader: uploads.list_uploads(
+            reader,
             bucket_id=bucket.id,
             prefix=prefix,
             delimiter=delimiter,

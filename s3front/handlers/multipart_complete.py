@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
+from urllib.parse import quote
 
 from catalog import uploads
-from catalog.errors import Changed
-from catalog.model import Attributes, Checksum, CompletionPlan, RequestedPart
+from catalog.errors import Changed, NoSuchUpload
+from catalog.model import Attributes, Bucket, Checksum, CompletionPlan, RequestedPart
 from s3front import errors
 from s3front.body import read_body
 from s3front.handlers.buckets import require_bucket
+from s3front.handlers.multipart import upload_algorithm
 from s3front.handlers.objects_put import write_precondition
-from s3front.limits import PART_NUMBER_MAX, XML_BODY_BYTES_MAX
+from s3front.limits import OBJECT_BYTES_MAX, PART_BYTES_MIN, PART_NUMBER_MAX, XML_BODY_BYTES_MAX
 from s3front.request import Request
 from s3front.response import Response, xml_response
 from s3front.services import FrontServices
@@ -23,7 +26,7 @@ COMPLETE_TRIES_MAX = 5
 
 
 def requested_parts(body: bytes) -> list[RequestedPart]:
-    """The parts a CompleteMultipartUpload document lists. Raises MalformedXML, InvalidPart, MaxMessageLengthExceeded."""
+    """The parts a CompleteMultipartUpload document lists. Raises MalformedXML, InvalidRequest, InvalidArgument."""
     if not body:
         raise errors.InvalidRequest("You must specify at least one part")
     root = xml.parse(body, root="CompleteMultipartUpload", max_bytes=XML_BODY_BYTES_MAX)
@@ -39,11 +42,117 @@ def _requested_part(part: xml.Element) -> RequestedPart:
         raise errors.InvalidArgument(
             f"PartNumber must be an integer between 1 and {PART_NUMBER_MAX}", ArgumentName="partNumber"
         )
-    values = [child.content for child in part if child.name.startswith("Checksum") and child.name != "ChecksumType"]
+    values = [
+        child.content for child in part if child.name.startswith("Checksum") and child.name != "ChecksumType"
+    ]
     return RequestedPart(number, unquote_etag(part.required_text("ETag")), values[0] if values else None)
 
 
 def etag_of_parts(etags: list[str]) -> str:
-    """MD5 of the parts' MD5s and their count, as S3 makes it. `etags` in hex."""
-    digest = hashlib.md5(b"".join(map(bytes.fromhex, etags)), usedforsecurity=False)
+    """MD5 of the parts' MD5s and their count, as S3 makes it. `etags` in hex; raises InvalidPart for what is none."""
+    try:
+        digests = b"".join(map(bytes.fromhex, etags))
+    except ValueError:
+        raise errors.InvalidPart from None
+    digest = hashlib.md5(digests, usedforsecurity=False)
     return f"{digest.hexdigest()}-{len(etags)}"
+
+
+async def complete_multipart_upload(services: FrontServices, request: Request) -> Response:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
+
+    Completing again what was completed not long ago gives the same answer: a client whose connection broke may retry.
+    """
+    bucket = await require_bucket(services, request)
+    key, upload_id = request.key, request.query["uploadId"]
+    assert key is not None
+    declared = checksums.declared_checksum(request.headers, of_parts=True)
+    requested = requested_parts(await read_body(services, request, XML_BODY_BYTES_MAX))
+    for _ in range(COMPLETE_TRIES_MAX):
+        try:
+            upload = await uploads.get(services.catalog, bucket.id, key, upload_id)
+        except NoSuchUpload:
+            return await _answer_again(services, request, bucket, requested)
+        plan = await services.catalog.read(
+            partial(
+                uploads.plan_completion, upload=upload, requested=requested, part_bytes_min=PART_BYTES_MIN
+            )
+        )
+        check_size(request, plan)
+        checksum = checksum_of_parts(plan)
+        check_declared(declared, checksum)
+        etag = etag_of_parts([part.etag for part in plan.parts])
+        kept = upload.attributes
+        attributes = Attributes(kept.headers, kept.metadata, checksum, kept.storage_class)
+        condition = write_precondition(request)
+        commit = partial(uploads.complete, plan=plan, etag=etag, attributes=attributes, condition=condition)
+        try:
+            await services.catalog.write(commit)
+        except Changed:
+            continue
+        return _completed(request, bucket, key, etag, checksum)
+    raise errors.OperationAborted
+
+
+async def _answer_again(
+    services: FrontServices, request: Request, bucket: Bucket, requested: list[RequestedPart]
+) -> Response:
+    """The answer for an upload that was completed with these very parts. Raises NoSuchUpload."""
+    assert request.key is not None
+    upload_id = request.query["uploadId"]
+    done = await uploads.completion(services.catalog, bucket.id, request.key, upload_id)
+    if done is None or done.etag != etag_of_parts([part.etag for part in requested]):
+        raise errors.NoSuchUpload(UploadId=upload_id)
+    return _completed(request, bucket, request.key, done.etag, None)
+
+
+def checksum_of_parts(plan: CompletionPlan) -> Checksum:
+    """The object's checksum from those of its parts: their composite, or the whole's where CRCs allow it."""
+    algorithm = upload_algorithm(plan.upload)
+    values = [(part.checksum or "", part.size) for part in plan.parts]
+    assert all(value for value, _ in values), "every part is stored with its checksum"
+    if plan.upload.checksum_type == "FULL_OBJECT":
+        return Checksum(algorithm.name, "FULL_OBJECT", checksums.full_object(algorithm, values))
+    return Checksum(
+        algorithm.name, "COMPOSITE", checksums.composite(algorithm, [value for value, _ in values])
+    )
+
+
+def check_declared(declared: checksums.Declared | None, computed: Checksum) -> None:
+    """Raise BadDigest unless the checksum the client sent, if any, is the object's."""
+    if declared is None or declared.value is None:
+        return
+    expected = declared.value.partition("-")[0] if computed.type == "COMPOSITE" else declared.value
+    actual = computed.value.partition("-")[0] if computed.type == "COMPOSITE" else computed.value
+    if declared.algorithm.name != computed.algorithm or expected != actual:
+        raise checksums.mismatch(declared.algorithm)
+
+
+def check_size(request: Request, plan: CompletionPlan) -> None:
+    """Raise InvalidRequest unless ``x-amz-mp-object-size``, if sent, is the size; EntityTooLarge above 5 TiB."""
+    if plan.size > OBJECT_BYTES_MAX:
+        raise errors.EntityTooLarge(ProposedSize=plan.size, MaxSizeAllowed=OBJECT_BYTES_MAX)
+    announced = request.headers.get("x-amz-mp-object-size")
+    if announced is not None and announced != str(plan.size):
+        raise errors.InvalidRequest(
+            f"The provided 'x-amz-mp-object-size' header value {announced} does not match what was computed: "
+            f"{plan.size}"
+        )
+
+
+def _completed(
+    request: Request, bucket: Bucket, key: bytes, etag: str, checksum: Checksum | None
+) -> Response:
+    shown = ("", "") if checksum is None else (
+        text(f"Checksum{checksum.algorithm}", checksum.value), text("ChecksumType", checksum.type)
+    )  # fmt: skip
+    return xml_response(
+        document(
+            "CompleteMultipartUploadResult",
+            text("Location", f"http://{request.headers.get('host', '')}/{bucket.name}/{quote(key)}"),
+            text("Bucket", bucket.name),
+            text("Key", key.decode()),
+            text("ETag", f'"{etag}"'),
+            *shown,
+        )
+    )

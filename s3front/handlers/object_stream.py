@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ def part_spans(manifest: tuple[PartRef, ...], start: int, stop: int) -> Iterator
 
 async def object_pieces(
     services: FrontServices, blob: BlobRow, start: int, stop: int
-) -> AsyncIterator[Buffer]:
+) -> AsyncGenerator[Buffer]:
     """Verified pieces of bytes [start, stop) of an object, in order.
 
     Raises BlobUnreadable and catalog errors; before the first piece nothing has been promised to the client.
@@ -45,7 +45,7 @@ async def object_pieces(
     spans = list(part_spans(blob.manifest, start, stop))
     for at in range(0, len(spans), PARTS_PER_LOOKUP):
         group = spans[at : at + PARTS_PER_LOOKUP]
-        rows = await objects.blobs(services.catalog, [part.blob_id for part, _, _ in group])
+        rows = await objects.blobs_by_id(services.catalog, [part.blob_id for part, _, _ in group])
         for part, first, last in group:
             row = rows.get(part.blob_id)
             if row is None:
@@ -57,7 +57,7 @@ async def object_pieces(
 
 async def _blob_pieces(
     services: FrontServices, blob: BlobRow, start: int, stop: int
-) -> AsyncIterator[Buffer]:
+) -> AsyncGenerator[Buffer]:
     stream = services.reader.open(blob, start, stop)
     try:
         while (pieces := await stream.next()) is not None:

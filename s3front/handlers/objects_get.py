@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,9 +57,9 @@ async def get_object(services: FrontServices, request: Request) -> Response:
     return Response(selection.status, headers, stream=_resume(first, pieces), content_length=stop - start)
 
 
-async def _resume(first: Buffer, rest: AsyncIterator[Buffer]) -> AsyncIterator[Buffer]:
+async def _resume(first: Buffer, rest: AsyncGenerator[Buffer]) -> AsyncGenerator[Buffer]:
     """The first piece, which had to be verified before the status line could leave (P3), and then the rest."""
-    async with aclosing(rest):  # type: ignore[type-var]
+    async with aclosing(rest):
         yield first
         async for piece in rest:
             yield piece

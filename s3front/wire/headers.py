@@ -42,6 +42,13 @@ RESPONSE_OVERRIDES = {
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTH_NUMBERS = {name.lower(): number for number, name in enumerate(_MONTHS, 1)}
+_UTC_NAMES = (
+    "GMT",
+    "UTC",
+    "Z",
+    "+0000",
+    "0000",
+)  # the last is "-0000", which boto3 sends, its "-" a space by then
 _DATE_CHARS_MAX = 64
 
 
@@ -157,7 +164,7 @@ def parse_http_date(value: str) -> int | None:
     try:
         if len(words) == 5:
             _, month, day, clock, year = words
-        elif len(words) == 6 and words[5].upper() in ("GMT", "UTC", "Z", "+0000"):
+        elif len(words) == 6 and words[5].upper() in _UTC_NAMES:
             _, day, month, year, clock, _ = words
         else:
             return None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from compose.cli.main import app
+from compose.cli.commands import app
 from compose.refusal import StartRefused
 from compose.settings import Settings, default_text, option_name, table
 
