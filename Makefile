@@ -52,9 +52,12 @@ clean:
 # A stamp says that all packages of a lock file are there; an interrupted installation leaves none.
 
 $(VENV)/.venv:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo "Trivet needs Python 3.11 or newer; '$(PYTHON)' is" \
-			"$$($(PYTHON) --version 2>&1 || echo missing). Name another one: make up PYTHON=python3.12" >&2; \
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "Trivet needs Python 3.11 or newer, and there is no $(PYTHON): make up PYTHON=python3.12" >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Trivet needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+			"Name another one: make up PYTHON=python3.12" >&2; \
 		exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv" >&2; \

@@ -74,13 +74,12 @@ async def get(catalog: Catalog, name: str) -> Bucket | None:
     return known
 
 
-def list_buckets(reader: Reader, *, owner: str | None = None, after: str = "", limit: int = 10_000) -> list[Bucket]:
+def list_buckets(
+    reader: Reader, *, owner: str | None = None, after: str = "", limit: int = 10_000
+) -> list[Bucket]:
     """Buckets by name from `after` on (exclusive), of one owner or of all."""
-    if owner is None:
-        rows = reader.rows(_LIST, (after, limit))
-    else:
-        rows = reader.rows(_LIST_OWNED, (after, owner, limit))
-    return [_bucket(row) for row in rows]
+    parameters = (after, limit) if owner is None else (after, owner, limit)
+    return [_bucket(row) for row in reader.rows(_LIST if owner is None else _LIST_OWNED, parameters)]
 
 
 def create(tx: Transaction, *, name: str, owner: str, region: str) -> Bucket:

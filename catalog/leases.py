@@ -18,7 +18,9 @@ _leases = schema.leases
 _meta = schema.meta
 
 _READ = Statement(
-    sa.select(_leases.c.name, _leases.c.holder, _leases.c.counter).where(_leases.c.name == parameter("p_name")),
+    sa.select(_leases.c.name, _leases.c.holder, _leases.c.counter).where(
+        _leases.c.name == parameter("p_name")
+    ),
     "p_name",
 )
 _INSERT = Statement(sa.insert(_leases), "name", "counter", "holder")
@@ -102,6 +104,8 @@ def set_horizon(tx: Transaction, epoch: int) -> None:
     """From the commit of this on, blobs of `epoch` or older are refused (S19): only now take inventory of
     orphans that old. Never moves back, and stays below the current epoch."""
     if not tx.meta.collect_horizon <= epoch < tx.meta.upload_epoch:
-        raise ValueError(f"horizon {epoch} is not between {tx.meta.collect_horizon} and {tx.meta.upload_epoch}")
+        raise ValueError(
+            f"horizon {epoch} is not between {tx.meta.collect_horizon} and {tx.meta.upload_epoch}"
+        )
     tx.execute(_SET_HORIZON, (epoch,))
     tx.meta_changed()

@@ -79,7 +79,11 @@ class Walk:
         if self.limit <= 0:
             return []
         position, beyond = self._start(tie), successor(self.prefix)
-        rows = self._rolled(fetch, step, position, beyond) if self.delimiter else self._flat(fetch, position, beyond)
+        rows = (
+            self._rolled(fetch, step, position, beyond)
+            if self.delimiter
+            else self._flat(fetch, position, beyond)
+        )
         last_key = rows[-1][0] if rows else b""
         self.last = max(last_key, self.prefixes[-1]) if self.prefixes else last_key
         return rows
@@ -103,7 +107,9 @@ class Walk:
         self.truncated = len(rows) > self.limit
         return rows[: self.limit]
 
-    def _rolled(self, fetch: Fetch, step: Callable[[Row], Position], position: Position, beyond: bytes) -> list[Row]:
+    def _rolled(
+        self, fetch: Fetch, step: Callable[[Row], Position], position: Position, beyond: bytes
+    ) -> list[Row]:
         entries: list[Row] = []
         chunk = min(self.limit + 1, _FIRST_CHUNK_ROWS)
         while True:
@@ -148,7 +154,9 @@ def list_objects(
     """One page of current keys greater than `after`; `limit` counts keys and common prefixes together. With
     a limit of 0 the page is empty and not truncated, as S3 has it."""
     walk = Walk(prefix=prefix, delimiter=delimiter, after=after, limit=limit)
-    rows = walk.run(lambda position, beyond, count: reader.rows(_LIST, (bucket_id, position[0], beyond, count)))
+    rows = walk.run(
+        lambda position, beyond, count: reader.rows(_LIST, (bucket_id, position[0], beyond, count))
+    )
     return Page([_entry(row) for row in rows], walk.prefixes, walk.truncated, walk.last)
 
 

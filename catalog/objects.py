@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from catalog import blobs, placements, schema
+from catalog import blobs, schema
 from catalog.errors import Changed, NoSuchBucket, NoSuchKey, PreconditionFailed
 from catalog.model import (
     Attributes,
@@ -152,7 +152,9 @@ async def lookup(catalog: Catalog, bucket_id: int, key: bytes) -> ObjectRow | No
         blob = await _blob(catalog, row)
         if blob is not None:
             break  # else the object was replaced and collected between two statements: look again
-    return ObjectRow(key, row[14], row[10], row[11], row[13], row[12], row[15], unpack_attributes(row[16]), blob)
+    return ObjectRow(
+        key, row[14], row[10], row[11], row[13], row[12], row[15], unpack_attributes(row[16]), blob
+    )
 
 
 async def blob(catalog: Catalog, blob_id: bytes) -> BlobRow | None:
@@ -206,7 +208,15 @@ def put(
     current = target(tx, bucket_id, key, condition)
     blobs.add(tx, blob)
     return replace(
-        tx, bucket_id, key, current, blob.id, blob.size, etag=etag, content_type=content_type, attributes=attributes
+        tx,
+        current,
+        bucket_id=bucket_id,
+        key=key,
+        blob_id=blob.id,
+        size=blob.size,
+        etag=etag,
+        content_type=content_type,
+        attributes=attributes,
     )
 
 
@@ -229,11 +239,21 @@ def copy(
     blobs.add_reference(tx, source.blob_id)
     current = target(tx, bucket_id, key, condition)
     return replace(
-        tx, bucket_id, key, current, source.blob_id, size, etag=etag, content_type=content_type, attributes=attributes
+        tx,
+        current,
+        bucket_id=bucket_id,
+        key=key,
+        blob_id=source.blob_id,
+        size=size,
+        etag=etag,
+        content_type=content_type,
+        attributes=attributes,
     )
 
 
-def delete(tx: Transaction, *, bucket_id: int, key: bytes, condition: Condition | None = None) -> DeleteResult:
+def delete(
+    tx: Transaction, *, bucket_id: int, key: bytes, condition: Condition | None = None
+) -> DeleteResult:
     """Delete the current version. A missing key is not an error unless `if_match` asks for it. Many keys:
     some fifty a transaction. Raises NoSuchBucket, NoSuchKey, PreconditionFailed."""
     current = target(tx, bucket_id, key, condition)
@@ -267,9 +287,12 @@ def target(tx: Transaction, bucket_id: int, key: bytes, condition: Condition | N
 
 def _check(condition: Condition, current: Row) -> None:
     _, sequence, _, etag, modified_ms, size = current
-    if condition.if_none_match is not None and sequence is not None:
-        if condition.if_none_match in ("*", etag):
-            raise PreconditionFailed("If-None-Match")
+    if (
+        sequence is not None
+        and condition.if_none_match is not None
+        and condition.if_none_match in ("*", etag)
+    ):
+        raise PreconditionFailed("If-None-Match")
     if condition.if_match is not None:
         if sequence is None:
             raise NoSuchKey("If-Match on a key that does not exist")
@@ -277,7 +300,10 @@ def _check(condition: Condition, current: Row) -> None:
             raise PreconditionFailed("If-Match")
     if sequence is None:
         return
-    if condition.if_match_modified_ms is not None and condition.if_match_modified_ms // 1000 != modified_ms // 1000:
+    if (
+        condition.if_match_modified_ms is not None
+        and condition.if_match_modified_ms // 1000 != modified_ms // 1000
+    ):
         raise PreconditionFailed("x-amz-if-match-last-modified-time")
     if condition.if_match_size is not None and condition.if_match_size != size:
         raise PreconditionFailed("x-amz-if-match-size")
@@ -285,12 +311,12 @@ def _check(condition: Condition, current: Row) -> None:
 
 def replace(
     tx: Transaction,
+    current: Row,
+    *,
     bucket_id: int,
     key: bytes,
-    current: Row,
     blob_id: bytes,
     size: int,
-    *,
     etag: str,
     content_type: str,
     attributes: Attributes,

@@ -14,7 +14,9 @@ _placements = schema.placements
 _BY_NUMBER = Statement(
     sa.select(_placements.c.nodes).where(_placements.c.id == parameter("p_number")), "p_number"
 )
-_BY_NODES = Statement(sa.select(_placements.c.id).where(_placements.c.nodes == parameter("p_nodes")), "p_nodes")
+_BY_NODES = Statement(
+    sa.select(_placements.c.id).where(_placements.c.nodes == parameter("p_nodes")), "p_nodes"
+)
 _INSERT = Statement(sa.insert(_placements).returning(_placements.c.id), "nodes")
 _INSERT_NODE = Statement(sa.insert(schema.placement_nodes), "node", "placement_id")
 _BLOBS_ON_NODE = Statement(

@@ -32,6 +32,7 @@ meta = Table(
     Column("batch", BigInteger, nullable=False),  # S17 slot: number of the last group commit
     Column("clock_ms", BigInteger, nullable=False),  # S26 slot: the lock clock, which only advances
     Column("created_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 buckets = Table(
@@ -295,5 +296,5 @@ outbox = Table(
     metadata,
     Column("batch", BigInteger, primary_key=True, autoincrement=False),
     Column("record", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
 )
-

@@ -20,7 +20,8 @@ _uploads = schema.uploads
 
 _INSERT = Statement(sa.insert(_sweeps).returning(_sweeps.c.id), "kind", "subject", "unused")
 _BY_ID = Statement(
-    sa.select(_sweeps.c.kind, _sweeps.c.subject, _sweeps.c.unused).where(_sweeps.c.id == parameter("p_id")), "p_id"
+    sa.select(_sweeps.c.kind, _sweeps.c.subject, _sweeps.c.unused).where(_sweeps.c.id == parameter("p_id")),
+    "p_id",
 )
 _DELETE = Statement(sa.delete(_sweeps).where(_sweeps.c.id == parameter("p_id")), "p_id")
 _LIST = Statement(page(sa.select(_sweeps.c.id).order_by(_sweeps.c.id)), "limit")
@@ -41,7 +42,9 @@ _DELETE_PARTS = Statement(
     "p_number",
 )
 _UPLOADS_OF_BUCKET = Statement(
-    page(sa.select(_uploads.c.number).where(_uploads.c.bucket_id == parameter("p_bucket"))), "p_bucket", "limit"
+    page(sa.select(_uploads.c.number).where(_uploads.c.bucket_id == parameter("p_bucket"))),
+    "p_bucket",
+    "limit",
 )
 _DELETE_UPLOAD = Statement(sa.delete(_uploads).where(_uploads.c.number == parameter("p_number")), "p_number")
 
@@ -69,7 +72,9 @@ def sweep(tx: Transaction, sweep_id: int, limit: int) -> bool:
     if row is None:
         return True
     kind, subject, packed = row
-    done = _sweep_upload(tx, subject, packed, limit) if kind == "upload" else _sweep_bucket(tx, subject, limit)
+    done = (
+        _sweep_upload(tx, subject, packed, limit) if kind == "upload" else _sweep_bucket(tx, subject, limit)
+    )
     if done:
         tx.execute(_DELETE, (sweep_id,))
     return done

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from msgspec import structs
 
 from catalog import blobs, objects, schema
 from catalog.errors import (
@@ -125,7 +127,12 @@ _UPDATE_PART = Statement(
 _LIST_PARTS = Statement(
     page(
         sa.select(
-            _parts.c.number, _parts.c.blob_id, _parts.c.size, _parts.c.etag, _parts.c.checksum, _parts.c.modified_ms
+            _parts.c.number,
+            _parts.c.blob_id,
+            _parts.c.size,
+            _parts.c.etag,
+            _parts.c.checksum,
+            _parts.c.modified_ms,
         )
         .where(_parts.c.upload_number == parameter("p_upload"), _parts.c.number > parameter("p_after"))
         .order_by(_parts.c.number)
@@ -174,7 +181,8 @@ _LIST_UPLOADS = Statement(
         sa.select(*_ENTRY_COLUMNS)
         .where(
             _uploads.c.bucket_id == parameter("p_bucket"),
-            sa.tuple_(_uploads.c.key, _uploads.c.upload_id) > sa.tuple_(parameter("p_key"), parameter("p_id")),
+            sa.tuple_(_uploads.c.key, _uploads.c.upload_id)
+            > sa.tuple_(parameter("p_key"), parameter("p_id")),
             _uploads.c.key < parameter("p_to"),
         )
         .order_by(_uploads.c.key, _uploads.c.upload_id)
@@ -242,7 +250,7 @@ async def get(catalog: Catalog, bucket_id: int, key: bytes, upload_id: str) -> U
     if not rows:
         raise NoSuchUpload(upload_id)
     row = rows[0]
-    return UploadRow(*row[:8], objects.unpack_attributes(row[8]), row[9], row[10])
+    return UploadRow(*(*row[:8], objects.unpack_attributes(row[8]), *row[9:]))
 
 
 async def completion(catalog: Catalog, bucket_id: int, key: bytes, upload_id: str) -> Completion | None:
@@ -320,7 +328,7 @@ def list_uploads(
     last = entries[-1] if entries else None
     ends_with_upload = last is not None and (not walk.prefixes or last[0] > walk.prefixes[-1])
     return UploadPage(
-        [UploadEntry(*row[:4], row[4] or "STANDARD", row[5], row[6]) for row in entries],
+        [UploadEntry(*(*row[:4], row[4] or "STANDARD", *row[5:])) for row in entries],
         walk.prefixes,
         walk.truncated,
         walk.last,
@@ -333,7 +341,7 @@ def plan_completion(
 ) -> CompletionPlan:
     """Check a completion's list against the uploaded parts and prepare the manifest, outside the transaction.
     Raises NoSuchUpload, InvalidPartOrder, InvalidPart, EntityTooSmall."""
-    if any(second.number <= first.number for first, second in zip(requested, requested[1:], strict=False)):
+    if any(second.number <= first.number for first, second in pairwise(requested)):
         raise InvalidPartOrder("part numbers must rise")
     # The revision is read first: a part committed after it makes `complete` start over.
     revision = reader.row(_REVISION, (upload.number,))
@@ -347,7 +355,7 @@ def plan_completion(
             raise EntityTooSmall(part.number, part.etag, part.size, part_bytes_min)
     used = {part.number for part in parts}
     return CompletionPlan(
-        upload=_with_revision(upload, revision[0]),
+        upload=structs.replace(upload, revision=revision[0]),
         parts=parts,
         size=sum(part.size for part in parts),
         manifest=blobs.pack_manifest(parts),
@@ -364,24 +372,13 @@ def _match(uploaded: dict[int, PartRow], wanted: RequestedPart) -> PartRef:
     return PartRef(part.number, part.blob_id, part.size, part.etag, part.checksum)
 
 
-def _with_revision(upload: UploadRow, revision: int) -> UploadRow:
-    return UploadRow(
-        upload.number,
-        upload.upload_id,
-        upload.bucket_id,
-        upload.key,
-        upload.created_ms,
-        revision,
-        upload.owner,
-        upload.content_type,
-        upload.attributes,
-        upload.checksum_algorithm,
-        upload.checksum_type,
-    )
-
-
 def complete(
-    tx: Transaction, plan: CompletionPlan, *, etag: str, attributes: Attributes, condition: Condition | None = None
+    tx: Transaction,
+    plan: CompletionPlan,
+    *,
+    etag: str,
+    attributes: Attributes,
+    condition: Condition | None = None,
 ) -> PutResult:
     """Make the planned parts the current version of the key, O(1) in their number. Raises Changed when a part
     was committed since the plan (S14), NoSuchUpload, NoSuchBucket, NoSuchKey, PreconditionFailed. An upload
@@ -399,11 +396,11 @@ def complete(
     blob_id = blobs.add_composite(tx, plan.size, len(plan.parts), plan.manifest)
     result = objects.replace(
         tx,
-        upload.bucket_id,
-        upload.key,
         current,
-        blob_id,
-        plan.size,
+        bucket_id=upload.bucket_id,
+        key=upload.key,
+        blob_id=blob_id,
+        size=plan.size,
         etag=etag,
         content_type=upload.content_type,
         attributes=attributes,

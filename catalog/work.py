@@ -29,7 +29,11 @@ _GARBAGE_COLUMNS = (
     _garbage.c.placement_id,
 )
 _DUE = Statement(
-    page(sa.select(*_GARBAGE_COLUMNS).where(_garbage.c.due_ms <= parameter("p_now")).order_by(_garbage.c.due_ms)),
+    page(
+        sa.select(*_GARBAGE_COLUMNS)
+        .where(_garbage.c.due_ms <= parameter("p_now"))
+        .order_by(_garbage.c.due_ms)
+    ),
     "p_now",
     "limit",
 )
@@ -41,7 +45,9 @@ _CONDEMN_GARBAGE = Statement(
     sa.update(_garbage).values(condemned=constant("1")).where(_garbage.c.blob_id == parameter("p_id")), "p_id"
 )
 _RELEASED = Statement(
-    sa.update(_garbage).values(released=parameter("n_released")).where(_garbage.c.blob_id == parameter("p_id")),
+    sa.update(_garbage)
+    .values(released=parameter("n_released"))
+    .where(_garbage.c.blob_id == parameter("p_id")),
     "n_released",
     "p_id",
 )
@@ -58,9 +64,7 @@ _DELETE_MANIFEST = Statement(
 )
 _FORGET_COMPLETIONS = Statement(
     page(
-        sa.select(
-            schema.completions.c.bucket_id, schema.completions.c.key, schema.completions.c.upload_id
-        )
+        sa.select(schema.completions.c.bucket_id, schema.completions.c.key, schema.completions.c.upload_id)
         .where(schema.completions.c.completed_ms < parameter("p_before"))
         .order_by(schema.completions.c.completed_ms)
     ),
@@ -86,7 +90,9 @@ _REPAIR_COLUMNS = (
 )
 _REPAIR = Statement(sa.select(*_REPAIR_COLUMNS).where(_repairs.c.blob_id == parameter("p_id")), "p_id")
 _REPAIRS_DUE = Statement(
-    page(sa.select(*_REPAIR_COLUMNS).where(_repairs.c.due_ms <= parameter("p_now")).order_by(_repairs.c.due_ms)),
+    page(
+        sa.select(*_REPAIR_COLUMNS).where(_repairs.c.due_ms <= parameter("p_now")).order_by(_repairs.c.due_ms)
+    ),
     "p_now",
     "limit",
 )
@@ -214,7 +220,7 @@ def report_faults(tx: Transaction, blob_id: bytes, faults: Sequence[FaultReport]
 def due_repairs(reader: Reader, *, now_ms: int, limit: int) -> list[RepairItem]:
     """Blobs to repair, longest due first."""
     rows = reader.rows(_REPAIRS_DUE, (now_ms, limit))
-    return [RepairItem(*row[:4], tuple(_faults_decoder.decode(row[4]))) for row in rows]
+    return [RepairItem(row[0], row[1], row[2], row[3], tuple(_faults_decoder.decode(row[4]))) for row in rows]
 
 
 def postpone_repair(tx: Transaction, blob_id: bytes, due_ms: int) -> None:

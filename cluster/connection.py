@@ -30,6 +30,7 @@ class Connection(asyncio.BufferedProtocol):
         self._decoder = wire.FrameDecoder(wire.HANDSHAKE_FRAME_BYTES)
         self._connected = False
         self._proven = False
+        self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
@@ -67,9 +68,11 @@ class Connection(asyncio.BufferedProtocol):
         """Cut at once; what was not sent is dropped. The first reason given is the one that counts."""
         error = error or ConnectionAbortedError("closed")
         fail_quietly(self.established, error)
-        if not self.lost.done():
+        if not self._ended:
+            self._ended = True
             why = str(error) or type(error).__name__
-            self.lost.set_result(why)
+            if not self.lost.done():  # it is cancelled with the task that awaits it
+                self.lost.set_result(why)
             self._on_lost(self, why)
         if self._connected:
             self.transport.abort()

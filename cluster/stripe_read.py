@@ -163,6 +163,7 @@ class _Recovery:
         self._context = read._context
         self._blob = read._blob
         self._relocated = False
+        self._deleted = False
         self._flying: dict[asyncio.Future[wire.Frame], _Ask] = {ask.reply: ask for ask in asks}
         self._late: set[asyncio.Future[wire.Frame]] = set()
         self._spent = {(ask.shard, ask.node) for ask in asks if ask.whole}  # not to be asked (again)
@@ -268,15 +269,15 @@ class _Recovery:
         if not self._relocated:
             self._relocated = True
             fresh = await self._context.relocate(self._blob.id)
-            if fresh is None:  # deleted meanwhile: nothing to report, but what is left may still be read
-                self._missing.clear()
-                return
-            self._blob = fresh
+            self._deleted = fresh is None
+            self._blob = fresh or self._blob
+        missing, self._missing = self._missing, []
+        if self._deleted:
+            return  # nothing to report, but what is left may still be read
         current = set(layout(self._blob, self._read.piece.stripe))
-        for ask in self._missing:
+        for ask in missing:
             if (ask.shard, ask.node) in current:
                 self._report(ask, MISSING)
-        self._missing.clear()
 
 
 def layout(blob: BlobRow, stripe: int) -> list[tuple[int, int]]:

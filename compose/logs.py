@@ -28,5 +28,6 @@ def configure(process: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # uvicorn tells of every process start and stop what the supervisor tells already.
-    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
+    # These tell of what goes well what we tell already, or what nobody asked.
+    for name in ("uvicorn.error", "alembic"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

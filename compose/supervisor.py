@@ -95,11 +95,12 @@ class Child:
         _, running = await asyncio.wait({self._keeper}, timeout=self._limits.stop_wait_s)
         if running:
             _log.error("%s did not stop within %s s: killing it", self.spec.name, self._limits.stop_wait_s)
-            self.kill()
+            self._signal(signal.SIGKILL)
         await self._keeper
 
-    def kill(self) -> None:
-        """Ends the process at once; it is started again unless `stop` was called."""
+    def end_at_once(self) -> None:
+        """SIGKILL, and no other life after it; `stop` still waits for the end."""
+        self._stopping.set()
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -188,7 +189,7 @@ class Child:
             silence_s = now - self._heard_at
             if self.ready.is_set() and silence_s > self._limits.silence_s_max:
                 _log.error("%s has been silent for %.0f s: killing it", self.spec.name, silence_s)
-                self.kill()
+                self._signal(signal.SIGKILL)
                 return await exit_code
 
 

@@ -36,6 +36,10 @@ NODES_WAIT_S = 60.0
 there.
 """
 FRONTS_WAIT_S = 60.0
+SAME_WORD_S = 1.0
+"""A process above us (make, timeout) may pass on a signal that its group got already: that is one and the
+same.
+"""
 REGIONS = ("us-east-1", "us-west-1", "eu-west-1")
 
 _log = logging.getLogger("trivet.compose")
@@ -117,6 +121,7 @@ class Store:
         self._stewards: list[Child] = []
         self._fronts: list[Child] = []
         self._stop = asyncio.Event()
+        self._told_at = 0.0
 
     async def run(self, root: credentials.RootCredentials) -> int:
         loop = asyncio.get_running_loop()
@@ -139,13 +144,14 @@ class Store:
         return 0
 
     def _told_to_stop(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
+        if not self._stop.is_set():
+            _log.info("stopping (%s)", signal.Signals(number).name)
+            self._stop.set()
+            self._told_at = time.monotonic()
+        elif time.monotonic() - self._told_at > SAME_WORD_S:
             _log.warning("told again to stop: killing what still runs")
             for child in (*self._fronts, *self._stewards, *self._nodes):
-                child.kill()
-            return
-        _log.info("stopping (%s)", signal.Signals(number).name)
-        self._stop.set()
+                child.end_at_once()
 
     async def _run_until_stopped(self, stopping: asyncio.Task[bool]) -> None:
         """Ends early only by raising: a keeper that ends by itself is a fault of ours."""

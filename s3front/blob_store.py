@@ -6,26 +6,18 @@ Whoever calls this commits a row that names the blob, or leaves it to the garbag
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from catalog import work
-from catalog.errors import CatalogError
 from catalog.model import Checksum, NewBlob
 from cluster.blob_writer import Receipt
 from cluster.errors import WriteFailed
+from codec.block import Buffer
 from s3front.body import DEFAULT_ALGORITHM, Body, Digests, hashed_stripes
 from s3front.errors import S3Error
 from s3front.request import Request
 from s3front.services import FrontServices
 from s3front.wire.checksums import Algorithm
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
-log = logging.getLogger("trivet.s3front")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +53,9 @@ async def _store_small(services: FrontServices, body: Body, digests: Digests) ->
         data = await body.read()
         digests.update(data)
         checksum = digests.verify(body.trailers)
-        receipt = await services.writer.write_one(data, epoch=services.catalog.upload_epoch)
+        receipt = await services.writer.write_one(data, epoch=(await services.catalog.meta()).upload_epoch)
     except WriteFailed as failure:
-        await abandon(services, failure.receipt)
+        abandon(services, failure.receipt)
         raise
     finally:
         budget.release(body.size)
@@ -76,7 +68,7 @@ async def _store_large(services: FrontServices, body: Body, digests: Digests) ->
     try:
         checksum = digests.verify(body.trailers)
     except S3Error:
-        await abandon(services, receipt)
+        abandon(services, receipt)
         raise
     return StoredBlob(new_blob(receipt), digests.md5_hex, checksum)
 
@@ -88,9 +80,11 @@ async def write_pieces(
     stripes = hashed_stripes(pieces, digests, services.writer.geometry.stripe_bytes, services.digest_threads)
     try:
         async with contextlib.aclosing(stripes):
-            return await services.writer.write(stripes, epoch=services.catalog.upload_epoch, size_hint=size)
+            return await services.writer.write(
+                stripes, epoch=(await services.catalog.meta()).upload_epoch, size_hint=size
+            )
     except WriteFailed as failure:
-        await abandon(services, failure.receipt)
+        abandon(services, failure.receipt)
         raise
 
 
@@ -107,11 +101,7 @@ def new_blob(receipt: Receipt) -> NewBlob:
     )
 
 
-async def abandon(services: FrontServices, receipt: Receipt | None) -> None:
-    """Queue shards that no row will ever name. A failure here is left to orphan collection (S19)."""
-    if receipt is None or receipt.stripes == 0:
-        return
-    try:
-        await services.catalog.write(lambda tx: work.abandon(tx, new_blob(receipt)))
-    except CatalogError as fault:
-        log.warning("blob %s stays for orphan collection: %s", receipt.blob_id.hex(), fault)
+def abandon(services: FrontServices, receipt: Receipt | None) -> None:
+    """Queue shards that no row will ever name. What the queue can't take is left to orphan collection (S19)."""
+    if receipt is not None and receipt.stripes:
+        services.catalog.abandon(new_blob(receipt))

@@ -10,19 +10,15 @@ import hashlib
 import hmac
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
 
 from catalog.model import Checksum
+from codec.block import Buffer
 from s3front import errors
 from s3front.auth.aws_chunked import ChunkedDecoder, decoded_length
 from s3front.request import Request
 from s3front.services import FrontServices
 from s3front.wire import checksums
 from s3front.wire.checksums import ALGORITHMS, Algorithm, Declared
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
 
 DEFAULT_ALGORITHM = ALGORITHMS["CRC64NVME"]
 """What S3 computes for uploads that declare no checksum ("Checking object integrity")."""

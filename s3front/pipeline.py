@@ -9,10 +9,12 @@ import base64
 import itertools
 import logging
 import os
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from catalog.errors import CatalogError
 from cluster.errors import ClusterError
+from codec.block import Buffer
 from s3front import errors
 from s3front.auth import sigv4
 from s3front.auth.sigv4 import Identity
@@ -24,11 +26,6 @@ from s3front.request import Receive, Request, Scope, Send
 from s3front.response import XML_CONTENT_TYPE, Response
 from s3front.services import FrontServices
 from s3front.translate import to_s3_error
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from typing_extensions import Buffer
 
 log = logging.getLogger("trivet.s3front")
 
@@ -99,33 +96,41 @@ class Pipeline:
             return Response(error.status, headers)
         resource = scope["raw_path"].decode("latin-1")
         body = errors.render(error, resource=resource, request_id=request_id, host_id=self._host_id.decode())
-        return Response(error.status, [XML_CONTENT_TYPE, *headers], body)
+        return Response(error.status, [XML_CONTENT_TYPE, *headers], (body,))
 
     async def _send(self, response: Response, method: str, request_id: str, send: Send) -> None:
-        length = len(response.body) if response.content_length is None else response.content_length
-        headers = [
-            *response.headers,
-            (b"x-amz-request-id", request_id.encode()),
-            (b"x-amz-id-2", self._host_id),
-            SERVER_HEADER,
-        ]
+        headers = response.headers
+        headers.append((b"x-amz-request-id", request_id.encode()))
+        headers.append((b"x-amz-id-2", self._host_id))
+        headers.append(SERVER_HEADER)
         if response.status not in (204, 304):
-            headers.append((b"content-length", str(length).encode()))
+            length = response.content_length
+            if length is None:
+                length = sum([len(piece) for piece in response.body])
+            headers.append((b"content-length", b"%d" % length))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        if response.stream is None or method == "HEAD":
-            await send({"type": "http.response.body", "body": response.body})
+        if method == "HEAD":
+            await send({"type": "http.response.body"})
             return
-        await self._send_stream(response.stream, request_id, send)
+        *pieces, last = response.body or (b"",)
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if response.rest is None:
+            await send({"type": "http.response.body", "body": last})
+            return
+        await send({"type": "http.response.body", "body": last, "more_body": True})
+        await self._send_rest(response.rest, request_id, send)
 
-    async def _send_stream(self, stream: AsyncIterator[Buffer], request_id: str, send: Send) -> None:
-        """Send the pieces; on a fault the connection is cut, because the status line is gone already (P3)."""
+    async def _send_rest(self, rest: AsyncGenerator[Buffer], request_id: str, send: Send) -> None:
+        """Send what is still to come; on a fault the connection is cut: the status line is gone already (P3)."""
         try:
-            async for piece in stream:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            async with aclosing(rest) as pieces:
+                async for piece in pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
         except (CatalogError, ClusterError) as fault:
             log.warning("%s: response cut off: %s", request_id, fault)
             return
-        await send({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.body"})
 
 
 def authorise(identity: Identity, operation: Operation) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+from codec.block import Buffer
 
 Header = tuple[bytes, bytes]
 
@@ -16,22 +14,22 @@ XML_CONTENT_TYPE: Header = (b"content-type", b"application/xml")
 
 @dataclass(slots=True)
 class Response:
-    """Status, headers and either the whole body or a stream of pieces whose length `content_length` tells.
+    """Status, headers, and a body that is in memory, followed by one that is still to come.
 
-    The first piece of a stream must have been verified before the response is made: the status line leaves with it.
+    The first piece of an object must have been verified before its response is made: the status line leaves with it.
     """
 
     status: int = 200
     headers: list[Header] = field(default_factory=list)
-    body: bytes = b""
-    stream: AsyncIterator[Buffer] | None = None
+    body: Sequence[Buffer] = ()
+    rest: AsyncGenerator[Buffer] | None = None
     content_length: int | None = None
-    """Bytes the client is told of; None means the length of `body`."""
+    """Bytes the client is told of; None means those of `body`."""
 
 
 def xml_response(body: bytes, status: int = 200) -> Response:
     """An XML document as S3 sends it."""
-    return Response(status, [XML_CONTENT_TYPE], body)
+    return Response(status, [XML_CONTENT_TYPE], (body,))
 
 
 def header(name: str, value: str) -> Header:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from catalog.engine import Catalog
-
 from cluster.blob_reader import BlobReader
 from cluster.blob_writer import BlobWriter
 from cluster.budget import ByteBudget
@@ -34,7 +33,7 @@ class FrontServices:
     catalog: Catalog
     nodes: NodeSet
     budget: ByteBudget
-    """Bytes of stripes that this front may hold at once, bodies and responses together (S10, P8)."""
+    """Bytes of request bodies that this front may hold at once; the reader has a budget of its own (S10, P8)."""
     writer: BlobWriter
     reader: BlobReader
     settings: FrontSettings

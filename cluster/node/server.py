@@ -15,7 +15,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import msgspec
 
@@ -153,18 +153,17 @@ class Connection(asyncio.BufferedProtocol):
     # -- the transport's calls ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by shape only
         server = self._server
         self._name = str(transport.get_extra_info("peername"))
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transport.set_write_buffer_limits(self._config.reply_bytes_max)
+        self._transport.set_write_buffer_limits(self._config.reply_bytes_max)
         server.connections.add(self)
         if len(server.connections) > self._config.connections_max:
             log.warning("%s: refused, %d connections are open", self._name, self._config.connections_max)
-            transport.abort()
+            self._transport.abort()
             return
         self._handshake = ServerHandshake(
             secret=self._config.secret,

@@ -103,7 +103,7 @@ async def head_bucket(services: FrontServices, request: Request) -> Response:
 async def delete_bucket(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteBucket.html"""
     bucket = await require_bucket(services, request)
-    await services.catalog.write(lambda tx: buckets.delete(tx, bucket.id))
+    await services.catalog.write(lambda tx: buckets.delete(tx, bucket.id), frees=True)
     return Response(204)
 
 

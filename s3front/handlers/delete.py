@@ -39,7 +39,7 @@ async def delete_object(services: FrontServices, request: Request) -> Response:
     assert key is not None
     condition = delete_condition(request.headers.get("if-match"))
     await services.catalog.write(
-        lambda tx: objects.delete(tx, bucket_id=bucket.id, key=key, condition=condition)
+        lambda tx: objects.delete(tx, bucket_id=bucket.id, key=key, condition=condition), frees=True
     )
     return Response(204)
 
@@ -67,7 +67,9 @@ async def delete_objects(services: FrontServices, request: Request) -> Response:
     outcomes: list[Outcome] = []
     for at in range(0, len(deletes), DELETES_PER_TRANSACTION):
         group = deletes[at : at + DELETES_PER_TRANSACTION]
-        outcomes += await services.catalog.write(partial(_delete_each, bucket_id=bucket.id, deletes=group))
+        outcomes += await services.catalog.write(
+            partial(_delete_each, bucket_id=bucket.id, deletes=group), frees=True
+        )
     results = [
         _result_xml(
             key, to_s3_error(outcome, request) if isinstance(outcome, CatalogError) else outcome, quiet

@@ -115,7 +115,7 @@ async def upload_part(services: FrontServices, request: Request) -> Response:
 async def abort_multipart_upload(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html"""
     upload = await require_upload(services, request)
-    await services.catalog.write(lambda tx: uploads.abort(tx, upload))
+    await services.catalog.write(lambda tx: uploads.abort(tx, upload), frees=True)
     return Response(204)
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING
 
 from catalog import objects
 from catalog.model import BlobRow, PartRef
+from cluster.blob_reader import BlobStream
 from cluster.errors import BlobUnreadable
+from codec.block import Buffer
 from s3front.services import FrontServices
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 PARTS_PER_LOOKUP = 64
 """Blob rows of a manifest are fetched this many at a time, so that 10,000 parts never sit in memory (P8)."""
+
+JOINED_BYTES_MAX = 64 << 10
+"""Up to here copying the shards' bytes together costs less than one more write to the connection."""
 
 
 def part_spans(manifest: tuple[PartRef, ...], start: int, stop: int) -> Iterator[tuple[PartRef, int, int]]:
@@ -30,35 +31,63 @@ def part_spans(manifest: tuple[PartRef, ...], start: int, stop: int) -> Iterator
             return
 
 
+async def open_pieces(
+    services: FrontServices, blob: BlobRow, start: int, stop: int
+) -> tuple[Sequence[Buffer], AsyncGenerator[Buffer] | None]:
+    """Bytes [start, stop) of an object: the first stripe's pieces, verified, and what is still to come, if anything.
+
+    `start < stop`. Raises BlobUnreadable and catalog errors while nothing has been promised to the client.
+    """
+    if blob.manifest is not None:
+        rest = object_pieces(services, blob, start, stop)
+        return (await anext(rest),), rest
+    stream = services.reader.open(blob, start, stop)
+    try:
+        first = await stream.next()
+    except BaseException:
+        stream.close()
+        raise
+    assert first is not None, "a range with bytes has a first stripe"
+    missing = stop - start - sum([len(piece) for piece in first])
+    if missing:
+        return first, _stream_pieces(stream)
+    stream.close()
+    return (first if stop - start > JOINED_BYTES_MAX else (b"".join(first),)), None
+
+
 async def object_pieces(
     services: FrontServices, blob: BlobRow, start: int, stop: int
 ) -> AsyncGenerator[Buffer]:
-    """Verified pieces of bytes [start, stop) of an object, in order.
-
-    Raises BlobUnreadable and catalog errors; before the first piece nothing has been promised to the client.
-    """
+    """Verified pieces of bytes [start, stop) of an object, in order. Raises BlobUnreadable and catalog errors."""
     if blob.manifest is None:
-        async with aclosing(_blob_pieces(services, blob, start, stop)) as pieces:
+        spans = [(blob, start, stop)]
+        async with aclosing(_blobs_pieces(services, spans)) as pieces:
             async for piece in pieces:
                 yield piece
         return
-    spans = list(part_spans(blob.manifest, start, stop))
-    for at in range(0, len(spans), PARTS_PER_LOOKUP):
-        group = spans[at : at + PARTS_PER_LOOKUP]
+    parts = list(part_spans(blob.manifest, start, stop))
+    for at in range(0, len(parts), PARTS_PER_LOOKUP):
+        group = parts[at : at + PARTS_PER_LOOKUP]
         rows = await objects.blobs_by_id(services.catalog, [part.blob_id for part, _, _ in group])
-        for part, first, last in group:
-            row = rows.get(part.blob_id)
-            if row is None:
+        for part, _, _ in group:
+            if part.blob_id not in rows:
                 raise BlobUnreadable(part.blob_id, 0, "a part's blob is not in the catalog")
-            async with aclosing(_blob_pieces(services, row, first, last)) as pieces:
-                async for piece in pieces:
-                    yield piece
+        spans = [(rows[part.blob_id], first, last) for part, first, last in group]
+        async with aclosing(_blobs_pieces(services, spans)) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
-async def _blob_pieces(
-    services: FrontServices, blob: BlobRow, start: int, stop: int
+async def _blobs_pieces(
+    services: FrontServices, spans: list[tuple[BlobRow, int, int]]
 ) -> AsyncGenerator[Buffer]:
-    stream = services.reader.open(blob, start, stop)
+    for blob, start, stop in spans:
+        async with aclosing(_stream_pieces(services.reader.open(blob, start, stop))) as pieces:
+            async for piece in pieces:
+                yield piece
+
+
+async def _stream_pieces(stream: BlobStream) -> AsyncGenerator[Buffer]:
     try:
         while (pieces := await stream.next()) is not None:
             for piece in pieces:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from catalog import objects
 from catalog.model import Bucket, ObjectRow
 from s3front import errors
 from s3front.handlers.buckets import require_bucket
-from s3front.handlers.object_stream import object_pieces
+from s3front.handlers.object_stream import open_pieces
 from s3front.handlers.versions import check_version_id
 from s3front.limits import PART_NUMBER_MAX
 from s3front.request import Request
@@ -20,9 +18,6 @@ from s3front.wire.checksum_headers import checksum_headers
 from s3front.wire.conditions import check_read, read_conditions
 from s3front.wire.headers import METADATA_PREFIX, http_date, response_overrides
 from s3front.wire.ranges import parse_range
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 
 class Selection(NamedTuple):
@@ -52,17 +47,8 @@ async def get_object(services: FrontServices, request: Request) -> Response:
     start, stop = selection.start, selection.stop
     if start == stop:
         return Response(selection.status, headers)
-    pieces = object_pieces(services, row.blob, start, stop)
-    first = await anext(pieces)
-    return Response(selection.status, headers, stream=_resume(first, pieces), content_length=stop - start)
-
-
-async def _resume(first: Buffer, rest: AsyncGenerator[Buffer]) -> AsyncGenerator[Buffer]:
-    """The first piece, which had to be verified before the status line could leave (P3), and then the rest."""
-    async with aclosing(rest):
-        yield first
-        async for piece in rest:
-            yield piece
+    first, rest = await open_pieces(services, row.blob, start, stop)
+    return Response(selection.status, headers, first, rest, stop - start)
 
 
 async def head_object(services: FrontServices, request: Request) -> Response:

@@ -45,8 +45,11 @@ class _Crc:
 
 class _XxHash:
     def __init__(self, state: crt.XXHash) -> None:
-        self.update = state.update
+        self._state = state
         self.digest = state.finalize
+
+    def update(self, data: Buffer, /) -> None:
+        self._state.update(bytes(data))  # awscrt takes nothing else here; bytes() of bytes copies nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,6 +207,18 @@ async def test_a_killed_node_is_known_at_once_and_its_successor_has_another_inca
         assert link.incarnation != before
 
 
+async def test_a_closed_link_is_down_and_ends_its_calls(nodes: RealNodes) -> None:
+    """Break caught: `close` cancelled the future that was to tell of the end, and the link stayed up."""
+    async with Proxy(nodes[1].info) as proxy:
+        async with link_to(proxy.info) as link:
+            await link.wait_up()
+            proxy.replies_flow.clear()
+            call = link.call(STATUS, ASK_STATUS, None, 10)
+        assert not link.up
+        with pytest.raises(LinkDown):
+            await call
+
+
 async def test_a_cancelled_caller_leaves_nothing_behind(nodes: RealNodes) -> None:
     async with Proxy(nodes[1].info) as proxy, link_to(proxy.info) as link:
         await link.wait_up()

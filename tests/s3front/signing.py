@@ -1,4 +1,4 @@
-"""A client's side of Signature Version 4 for tests: botocore signs, and what it would send becomes what a server sees."""
+"""The client's side of Signature Version 4: botocore signs, and what it would send becomes what a server sees."""
 
 from __future__ import annotations
 

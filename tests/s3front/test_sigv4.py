@@ -348,7 +348,8 @@ def test_missing_content_sha256() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "unsigned-payload", "0" * 63, "g" * 64, " " * 64, "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD"]
+    "value",
+    ["", "unsigned-payload", "0" * 63, "g" * 64, " " * 64, "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD"],
 )
 def test_malformed_content_sha256(value: str) -> None:
     for wire in (signed_by_header(), presigned()):
@@ -356,7 +357,9 @@ def test_malformed_content_sha256(value: str) -> None:
         assert (error.code, error.elements["ArgumentName"]) == ("InvalidArgument", "x-amz-content-sha256")
 
 
-@pytest.mark.parametrize("value", ["", "yesterday", "20261120T1200Z", "20261320T120000Z", "2026-11-20T12:00:00Z"])
+@pytest.mark.parametrize(
+    "value", ["", "yesterday", "20261120T1200Z", "20261320T120000Z", "2026-11-20T12:00:00Z"]
+)
 def test_missing_or_malformed_date(value: str) -> None:
     error = refusal(signed_by_header().with_header("x-amz-date", value))
     assert error.code == "AccessDenied"

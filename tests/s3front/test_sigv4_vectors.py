@@ -193,7 +193,11 @@ def test_chunked_upload_with_trailer() -> None:
         signature="106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e",
     )
     assert identity.payload is Payload.SIGNED_CHUNKS_TRAILER
-    end = b"x-amz-checksum-crc32c:sOO8/Q==\r\nx-amz-trailer-signature:" + TRAILER_SIGNATURE.encode() + b"\r\n\r\n"
+    end = (
+        b"x-amz-checksum-crc32c:sOO8/Q==\r\nx-amz-trailer-signature:"
+        + TRAILER_SIGNATURE.encode()
+        + b"\r\n\r\n"
+    )
     decoder = ChunkedDecoder(identity, headers)
     data = b"".join(decoder.feed(chunked_body(TRAILER_CHUNK_SIGNATURES, end)))
     decoder.finish()

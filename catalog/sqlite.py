@@ -1,0 +1,140 @@
+"""SQLite as it is (S16): the one place that knows what PostgreSQL does otherwise. Commits and checkpoints
+are made by `writer.py`, under the file lock."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pysqlite3.dbapi2 as driver
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine import Dialect
+from sqlalchemy.pool import NullPool
+
+from catalog.errors import CatalogRefused
+
+DriverError: type[Exception] = driver.Error
+
+_SAFE_SINCE = (3, 51, 3)
+_UNSAFE_SERIES = (3, 52)
+_BUSY = 5
+_FULL = 13
+_STATEMENTS_CACHED = 512
+
+
+def check_version(version: tuple[int, ...]) -> None:
+    """Refuse a library with the WAL-reset bug, which corrupts files: 3.51.3 and 3.53 have it fixed (S16).
+    Raises CatalogRefused."""
+    if version < _SAFE_SINCE or version[:2] == _UNSAFE_SERIES:
+        found = ".".join(map(str, version))
+        raise CatalogRefused(
+            f"SQLite {found} can corrupt the catalog (WAL-reset bug): install 3.51.3, 3.53 or newer"
+        )
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether another connection was in the way."""
+    return isinstance(error, driver.OperationalError) and _code(error) == _BUSY
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the disk, or the file's allowance, is full."""
+    return isinstance(error, driver.OperationalError) and _code(error) == _FULL
+
+
+def _code(error: Exception) -> int:
+    extended: int = getattr(error, "sqlite_errorcode", 0)
+    return extended & 0xFF
+
+
+@dataclass(frozen=True, slots=True)
+class Sqlite:
+    """One catalog file and how to open it."""
+
+    path: Path
+    mmap_bytes: int
+    cache_bytes: int
+
+    @property
+    def dialect(self) -> Dialect:
+        """What compiles statements for it."""
+        return _DIALECT
+
+    def connect(self, *, busy_timeout_ms: int = 0, query_only: bool = True) -> Any:
+        """A connection in autocommit mode that never checkpoints by itself."""
+        connection = driver.connect(
+            str(self.path),
+            timeout=busy_timeout_ms / 1000,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=_STATEMENTS_CACHED,
+        )
+        for pragma in (
+            "synchronous = FULL",  # P1: a commit is on the disk when it returns
+            "wal_autocheckpoint = 0",
+            f"mmap_size = {self.mmap_bytes}",
+            f"cache_size = -{self.cache_bytes // 1024}",
+            "trusted_schema = OFF",
+            f"query_only = {'ON' if query_only else 'OFF'}",
+        ):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        return connection
+
+    def initialise(self) -> Any:
+        """A connection to a new file, set up as a write-ahead-logged database."""
+        connection = self.connect(query_only=False)
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            connection.close()
+            raise CatalogRefused(
+                f"{self.path} cannot be write-ahead logged on this file system (mode {mode})"
+            )
+        return connection
+
+    def engine(self, connection: Any) -> sa.Engine:
+        """A SQLAlchemy engine over one open connection, for migrations."""
+        return sa.create_engine("sqlite://", module=driver, creator=lambda: connection, poolclass=NullPool)
+
+
+_DIALECT = SQLiteDialect_pysqlite(paramstyle="qmark")
+
+
+def data_version(cursor: Any) -> int:
+    """A number that moves when another connection has committed (3 µs)."""
+    cursor.execute("PRAGMA data_version")
+    version: int = cursor.fetchall()[0][0]
+    return version
+
+
+def wal_bytes(cursor: Any) -> int:
+    """How much of the write-ahead log is in use, checkpointed or not."""
+    cursor.execute("PRAGMA wal_checkpoint(NOOP)")
+    pages: int = cursor.fetchall()[0][1]
+    return pages * _PAGE_BYTES
+
+
+def checkpoint(cursor: Any) -> None:
+    """Bring the log's content into the file; the next commit then begins the log anew if no reader is in it."""
+    cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    cursor.fetchall()
+
+
+def sync_file(path: Path) -> None:
+    """Make a closed file and its directory entry durable."""
+    for target, flags in ((path, os.O_RDWR), (path.parent, os.O_RDONLY | os.O_DIRECTORY)):
+        file = os.open(target, flags)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+_PAGE_BYTES = 4096
+
+
+def runtime_version() -> tuple[int, ...]:
+    """The library's version."""
+    return tuple(map(int, driver.sqlite_version.split(".")))

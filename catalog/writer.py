@@ -1,0 +1,427 @@
+"""Group commit (S11, S12, S16, S27).
+
+The event loop evaluates the requests of a batch one after another inside one transaction, each in a savepoint;
+a side thread waits for the file lock and makes the commit and the checkpoints, the calls that take time. Answers,
+refusals too, go out when the commit is durable. What a request becomes is decided here alone: a caller that is
+cancelled changes nothing, and a blob handed over with its request is committed or queued as garbage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any
+
+from msgspec import Struct
+
+from catalog import sqlite, work
+from catalog.ballast import Ballast
+from catalog.errors import CatalogBusy, CatalogError, CatalogFailed, CatalogFull, CommitUnknown
+from catalog.lock import FileLock
+from catalog.model import NewBlob
+from catalog.side_thread import SideThread
+from catalog.transaction import Transaction
+
+log = logging.getLogger(__name__)
+
+_ABANDONED_PER_BATCH = 64
+_HAND_OVER_S = 0.005
+_LEND_S = 0.0001
+_LEND_EVERY_S = 0.001
+
+
+class WriterSettings(Struct, frozen=True):
+    """Limits of the writer."""
+
+    lock_wait_s: float
+    waiting_writes_max: int
+    abandoned_blobs_max: int
+    batch_writes_max: int
+    wal_bytes_max: int
+
+
+class _State(Enum):
+    IDLE = auto()
+    LOCKING = auto()
+    COMMITTING = auto()
+    CHECKPOINTING = auto()
+    DEAD = auto()
+
+
+class _Request:
+    __slots__ = ("blob", "deadline", "error", "frees", "function", "future", "retried", "value")
+
+    def __init__(
+        self,
+        function: Callable[[Transaction], Any],
+        blob: NewBlob | None,
+        frees: bool,
+        future: asyncio.Future[Any],
+        deadline: float,
+    ) -> None:
+        self.function = function
+        self.blob = blob
+        self.frees = frees
+        self.future = future
+        self.deadline = deadline
+        self.retried = False
+        self.value: Any = None
+        self.error: Exception | None = None
+
+
+class _TransactionLost(Exception):
+    """SQLite has undone the whole batch, or must."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+class Writer:
+    """Owned by the loop it was made on."""
+
+    def __init__(
+        self,
+        *,
+        connection: Any,
+        lock: FileLock,
+        ballast: Ballast,
+        settings: WriterSettings,
+        begin: Callable[[Any], Transaction],
+        data_version: Callable[[], int],
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._connection = connection
+        self._cursor = connection.cursor()
+        self._lock = lock
+        self._ballast = ballast
+        self._settings = settings
+        self._begin = begin
+        self._data_version = data_version
+        self._on_fatal = on_fatal
+        self._loop = asyncio.get_running_loop()
+        self._thread = SideThread("catalog-writer", self._loop)
+        self._waiting: deque[_Request] = deque()
+        self._abandoned: deque[NewBlob] = deque()
+        self._state = _State.IDLE
+        self._pumping = False
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._version_before = 0
+        self._lent = 0.0
+        self._idle_waiter: asyncio.Future[None] | None = None
+        self._batch: list[_Request] = []
+        self._transaction: Transaction | None = None
+        self._queued_as_garbage = 0
+        self._checkpoint_due = False
+        self.batches = 0
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the side thread has a call under way."""
+        return self._state is not _State.IDLE
+
+    def submit(
+        self, function: Callable[[Transaction], Any], blob: NewBlob | None, frees: bool
+    ) -> asyncio.Future[Any]:
+        """Queue a request; the future has its outcome once that is durable. Raises CatalogBusy (P8)."""
+        if len(self._waiting) >= self._settings.waiting_writes_max or self._state is _State.DEAD:
+            self._abandon(blob)
+            raise CatalogBusy("too many writes wait for the catalog")
+        deadline = time.monotonic() + self._settings.lock_wait_s
+        request = _Request(function, blob, frees, self._loop.create_future(), deadline)
+        self._waiting.append(request)
+        if self._state is _State.IDLE:
+            self._pump_soon()
+        else:
+            self._watch_deadline()
+        return request.future
+
+    def abandon(self, blob: NewBlob) -> None:
+        """Queue a blob as garbage with the next batch. What does not fit is left to orphan collection."""
+        self._abandon(blob)
+        self._pump_soon()
+
+    def _abandon(self, blob: NewBlob | None) -> None:
+        if blob is not None and len(self._abandoned) < self._settings.abandoned_blobs_max:
+            self._abandoned.append(blob)
+
+    def settle(self) -> None:
+        """To be called often by what runs on the loop: lets the side thread come back when its call is over,
+        which on a busy loop it could not by itself (side_thread.py)."""
+        if self._state is _State.IDLE:
+            return
+        # We hold the lock while committing: if the version moved since, it was our commit that moved it.
+        if self._state is _State.COMMITTING and self._data_version() != self._version_before:
+            self._thread.settle(_HAND_OVER_S)
+            return
+        now = time.perf_counter()
+        if now - self._lent > _LEND_EVERY_S:
+            self._thread.settle(_LEND_S)
+            self._lent = time.perf_counter()
+
+    async def drain(self) -> None:
+        """Wait until nothing is queued or under way."""
+        while self._state is not _State.DEAD and (self._waiting or self._abandoned or self.at_work):
+            self._idle_waiter = self._loop.create_future()
+            await self._idle_waiter
+
+    def close(self) -> None:
+        """After `drain`: end the thread. The connection stays the caller's."""
+        if self._state is not _State.DEAD:
+            self._thread.close()
+
+    def _pump_soon(self) -> None:
+        # One turn later, so that all requests of this turn share the batch.
+        if not self._pumping and self._state is _State.IDLE:
+            self._pumping = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pumping = False
+        if self._state is not _State.IDLE:
+            return
+        if not self._waiting and not self._abandoned:
+            self._wake_drain()
+            return
+        if self._lock.try_acquire():
+            self._run_batch()
+            return
+        self._state = _State.LOCKING
+        self._watch_deadline()
+        self._thread.start(self._lock.acquire, self._locked)
+
+    def _wake_drain(self) -> None:
+        if self._idle_waiter is not None and not self._idle_waiter.done():
+            self._idle_waiter.set_result(None)
+
+    def _watch_deadline(self) -> None:
+        if self._deadline_timer is None and self._waiting:
+            wait_s = max(0.0, self._waiting[0].deadline - time.monotonic())
+            self._deadline_timer = self._loop.call_later(wait_s, self._deadline_passed)
+
+    def _deadline_passed(self) -> None:
+        self._deadline_timer = None
+        now = time.monotonic()
+        while self._waiting and self._waiting[0].deadline <= now:
+            request = self._waiting.popleft()
+            self._fail(request, CatalogBusy("the catalog's lock was not had in time"))
+            _deliver(request)
+        if self.at_work:
+            self._watch_deadline()
+
+    def _locked(self, error: Exception | None) -> None:
+        if error is not None:
+            self._die(error)
+        elif self._waiting or self._abandoned:
+            self._run_batch()
+        else:
+            self._lock.release()
+            self._rest()
+
+    def _run_batch(self) -> None:
+        """With the lock: evaluate what waits and hand the commit to the thread."""
+        self._batch, self._queued_as_garbage = [], 0
+        full = not self._ballast.present() and not self._ballast.restore()
+        try:
+            self._checkpoint_due = full or sqlite.wal_bytes(self._cursor) > self._settings.wal_bytes_max
+            self._cursor.execute("BEGIN IMMEDIATE")
+        except sqlite.DriverError as error:
+            self._not_begun(error)
+            return
+        changes = self._connection.total_changes
+        try:
+            self._version_before = self._data_version()
+            transaction = self._transaction = self._begin(self._cursor)
+            while self._waiting and len(self._batch) < self._settings.batch_writes_max:
+                request = self._waiting.popleft()
+                self._batch.append(request)
+                if full and not request.frees:
+                    self._fail(request, CatalogFull("the catalog's disk is full"))
+                else:
+                    self._evaluate(transaction, request)
+            self._queue_garbage(transaction)
+        except _TransactionLost as lost:
+            self._undo(lost.error)
+        except sqlite.DriverError as error:
+            self._undo(error)
+        else:
+            self._end_batch(wrote=self._connection.total_changes != changes)
+
+    def _end_batch(self, *, wrote: bool) -> None:
+        self._state = _State.COMMITTING
+        if wrote:
+            self._thread.start(self._commit, self._committed)
+            return
+        # Nothing to sync, and nothing would tell `settle` when it is over.
+        try:
+            self._commit()
+        except sqlite.DriverError as error:
+            self._committed(error)
+        else:
+            self._committed(None)
+
+    def _not_begun(self, error: Exception) -> None:
+        if sqlite.is_busy(error):
+            # Some program that knows nothing of our lock is writing: what waits too long is refused meanwhile.
+            self._state = _State.LOCKING
+            self._thread.start(self._outwait, lambda _: self._locked(None))
+            return
+        log.error("the catalog's database fails", exc_info=error)
+        while self._waiting:
+            request = self._waiting.popleft()
+            self._fail(request, _batch_error(error, full=False))
+            _deliver(request)
+        self._lock.release()
+        self._rest()
+
+    def _outwait(self) -> None:
+        """In the thread."""
+        try:
+            self._cursor.execute(f"PRAGMA busy_timeout = {int(self._settings.lock_wait_s * 1000)}").fetchall()
+            self._cursor.execute("BEGIN IMMEDIATE")
+            self._cursor.execute("ROLLBACK")
+        finally:
+            self._cursor.execute("PRAGMA busy_timeout = 0").fetchall()
+
+    def _fail(self, request: _Request, error: Exception) -> None:
+        """Refuse a request of which nothing will be committed; its blob is ours to clear away (S11)."""
+        request.error = error
+        self._abandon(request.blob)
+        request.blob = None
+
+    def _evaluate(self, transaction: Transaction, request: _Request) -> None:
+        cursor = self._cursor
+        cursor.execute("SAVEPOINT request")
+        try:
+            request.value = request.function(transaction)
+        except Exception as error:
+            if isinstance(error, sqlite.DriverError):
+                if sqlite.is_full(error) or not self._connection.in_transaction:
+                    raise _TransactionLost(error) from error
+                log.exception("a statement of a catalog transaction failed")
+                error = _batch_error(error, full=False)
+            cursor.execute("ROLLBACK TO request")
+            transaction.rolled_back()
+            self._fail(request, error)
+        cursor.execute("RELEASE request")
+
+    def _queue_garbage(self, transaction: Transaction) -> None:
+        """What failed, in this batch too, is queued in the same transaction; a second loss costs nothing."""
+        count = min(len(self._abandoned), _ABANDONED_PER_BATCH)
+        for index in range(count):
+            work.abandon(transaction, self._abandoned[index])
+        self._queued_as_garbage = count
+
+    def _commit(self) -> None:
+        """In the thread."""
+        self._cursor.execute("COMMIT")
+        if not self._checkpoint_due:
+            self._lock.release()
+
+    def _committed(self, error: Exception | None) -> None:
+        if error is not None:
+            if sqlite.is_full(error):
+                self._undo(error)
+            else:
+                self._die(error)
+            return
+        assert self._transaction is not None
+        self._transaction.committed()
+        self.batches += 1
+        for _ in range(self._queued_as_garbage):
+            self._abandoned.popleft()
+        self._deliver_batch()
+        if self._checkpoint_due:
+            self._state = _State.CHECKPOINTING
+            self._thread.start(self._checkpoint, self._checkpointed)
+        else:
+            self._rest()
+
+    def _deliver_batch(self) -> None:
+        batch, self._batch = self._batch, []
+        for request in batch:
+            _deliver(request)
+
+    def _rest(self) -> None:
+        self._state = _State.IDLE
+        # After the callbacks of the answers just given: what they ask for next shares the next batch.
+        self._pumping = True
+        self._loop.call_soon(self._pump)
+
+    def _checkpoint(self) -> None:
+        """In the thread."""
+        try:
+            sqlite.checkpoint(self._cursor)
+        finally:
+            self._lock.release()
+
+    def _checkpointed(self, error: Exception | None) -> None:
+        if error is not None:
+            log.error("checkpoint of the catalog failed, the next batch tries again", exc_info=error)
+        self._rest()
+
+    def _undo(self, error: Exception) -> None:
+        """The batch failed as a whole, before its commit: a known rollback (S11)."""
+        full = sqlite.is_full(error)
+        try:
+            if self._connection.in_transaction:
+                self._cursor.execute("ROLLBACK")
+        except sqlite.DriverError as second:
+            self._die(second)
+            return
+        if not full:
+            log.error("a group commit of the catalog was rolled back", exc_info=error)
+        elif self._ballast.free():
+            log.error("the catalog's disk is full: its ballast is freed, only requests that free space pass")
+        self._fail_batch(error, full=full)
+        if full:
+            # A complete checkpoint lets the log begin anew in the room it has.
+            self._state = _State.CHECKPOINTING
+            self._thread.start(self._checkpoint, self._checkpointed)
+        else:
+            self._lock.release()
+            self._rest()
+
+    def _fail_batch(self, error: Exception, *, full: bool) -> None:
+        """No answer of the batch stands, no refusal either: it may rest on what was undone (S12)."""
+        again = [request for request in self._batch if full and request.frees and not request.retried]
+        for request in self._batch:
+            request.value = None
+            if request not in again:
+                self._fail(request, _batch_error(error, full=full))
+                _deliver(request)
+        for request in reversed(again):
+            request.retried, request.error = True, None
+            self._waiting.appendleft(request)
+        self._batch.clear()
+
+    def _die(self, error: Exception) -> None:
+        """The outcome of a commit is unknown: only a restart, which reads the log, can tell (S11)."""
+        log.critical("the catalog cannot say whether it committed: ending the process", exc_info=error)
+        self._on_fatal(error)
+        self._state = _State.DEAD
+        for request in [*self._batch, *self._waiting]:
+            request.error = CommitUnknown(str(error))
+            _deliver(request)
+        self._batch.clear()
+        self._waiting.clear()
+        self._wake_drain()
+
+
+def _batch_error(error: Exception, *, full: bool) -> CatalogError:
+    wrapped = CatalogFull("the catalog's disk is full") if full else CatalogFailed(str(error))
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _deliver(request: _Request) -> None:
+    if request.future.done():
+        return  # the caller was cancelled; its outcome stands all the same (S11)
+    if request.error is not None:
+        request.future.set_exception(request.error)
+    else:
+        request.future.set_result(request.value)
