@@ -204,7 +204,7 @@ async def test_p3_bad_blocks_within_the_budget_cost_nothing_beyond_it_an_error_n
     plan.faults = {}
     hurried = "late" in faults.values()  # then a slow machine may make any reply late
     rig = Rig(
-        linked, ReaderSettings(hedge_s_min=0.01, hedge_s_max=0.05, deadline_s=1) if hurried else PATIENT
+        linked, ReaderSettings(hedge_s_min=0.01, hedge_s_max=0.05, deadline_s=0.5) if hurried else PATIENT
     )
     geometry = Geometry(*shape, 4096)
     content = random.Random(size).randbytes(size)
