@@ -258,7 +258,7 @@ class Catalog:
         self._writer.abandon(blob)
 
     async def read(self, function: Callable[[Reader], T]) -> T:
-        """Run a scan in a read thread. Each statement of it sees its own moment. Raises CatalogBusy,
+        """Run a scan in a read thread; all of it sees one moment. Raises CatalogBusy,
         CatalogFailed and what `function` raises."""
         self._settle()
         return await self._pool.run(function)

@@ -111,7 +111,8 @@ class ReadPool:
     def _serve(self, reader: Reader) -> None:
         while (job := self._jobs.get()) is not None:
             try:
-                job.value = job.function(reader)
+                with reader.snapshot():
+                    job.value = job.function(reader)
             except DriverError as error:
                 job.error = CatalogFailed(str(error))
                 job.error.__cause__ = error

@@ -6,7 +6,8 @@ parameters are positional and values are passed as the driver takes them: int, s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -74,6 +75,16 @@ class Reader:
         cursor.execute(statement.text(self._dialect), parameters)
         return cursor.fetchall()
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads inside see one moment, and cost less. Not on the loop's connection: nothing there may
+        stay open (S16)."""
+        self._cursor.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._cursor.execute("ROLLBACK")
+
     def row(self, statement: Statement, parameters: Parameters = ()) -> Row | None:
         """The first row, or None."""
         cursor = self._cursor
@@ -94,5 +105,7 @@ def constant(text: str) -> sa.ColumnElement[Any]:
 
 def page(query: sa.Select[Any]) -> sa.Select[Any]:
     """The query with its last parameter, `limit`, bounding the number of rows."""
-    # SQLite's compiler adds an OFFSET parameter of its own unless the offset is a constant.
-    return query.limit(sa.bindparam("limit")).offset(sa.literal_column("0"))
+    # As an expression: SQLite prepares a statement anew at each binding of a bare LIMIT parameter (3 µs of 6).
+    # The constant offset keeps SQLAlchemy from adding a parameter of its own.
+    limit = sa.bindparam("limit", type_=sa.Integer) + constant("0")
+    return query.limit(limit).offset(constant("0"))

@@ -13,7 +13,7 @@ from catalog.model import Checksum, NewBlob
 from cluster.blob_writer import Receipt
 from cluster.errors import WriteFailed
 from codec.block import Buffer
-from s3front.body import DEFAULT_ALGORITHM, Body, Digests, hashed_stripes
+from s3front.body import Body, Digests, hashed_stripes
 from s3front.errors import S3Error
 from s3front.request import Request
 from s3front.services import FrontServices
@@ -27,12 +27,15 @@ class StoredBlob:
     blob: NewBlob
     md5_hex: str
     checksum: Checksum
+    """To be kept with the object or part."""
+    echo: Checksum
+    """To be answered with."""
 
 
 async def store_blob(
-    services: FrontServices, request: Request, *, bytes_max: int, algorithm: Algorithm = DEFAULT_ALGORITHM
+    services: FrontServices, request: Request, *, bytes_max: int, algorithm: Algorithm | None = None
 ) -> StoredBlob:
-    """Store the request's body. `algorithm` is the checksum to compute if the request declares none.
+    """Store the request's body. `algorithm` is that of the checksum to keep, if not the declared one.
 
     Raises what Body and Digests raise, and the cluster's NotEnoughNodes and WriteFailed. On any failure the shards
     already written are queued as garbage, here or (body broken off, request cancelled) by the writer's `on_abandoned`.
@@ -59,7 +62,7 @@ async def _store_small(services: FrontServices, body: Body, digests: Digests) ->
         raise
     finally:
         budget.release(body.size)
-    return StoredBlob(new_blob(receipt), digests.md5_hex, checksum)
+    return StoredBlob(new_blob(receipt), digests.md5_hex, checksum, digests.echo)
 
 
 async def _store_large(services: FrontServices, body: Body, digests: Digests) -> StoredBlob:
@@ -70,7 +73,7 @@ async def _store_large(services: FrontServices, body: Body, digests: Digests) ->
     except S3Error:
         abandon(services, receipt)
         raise
-    return StoredBlob(new_blob(receipt), digests.md5_hex, checksum)
+    return StoredBlob(new_blob(receipt), digests.md5_hex, checksum, digests.echo)
 
 
 async def write_pieces(

@@ -108,24 +108,30 @@ class Digests:
         md5_expected: bytes | None = None,
         sha256_expected: str | None = None,
     ) -> None:
-        """`algorithm` is that of the checksum; `declared` is where the client says its value is to be found."""
+        """`algorithm` is that of the checksum to keep; `declared` says where the client's own is to be found."""
         self._declared = declared
         self._algorithm = algorithm
         self._checksum = algorithm.new()
+        self._announced = (
+            self._checksum
+            if declared is None or declared.algorithm is algorithm
+            else declared.algorithm.new()
+        )
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._md5_expected = md5_expected
         self._sha256 = hashlib.sha256() if sha256_expected else None
         self._sha256_expected = sha256_expected
 
     @classmethod
-    def of_request(cls, request: Request, algorithm: Algorithm = DEFAULT_ALGORITHM) -> Digests:
-        """What this request's body must agree with; `algorithm` is for a request that declares no checksum.
+    def of_request(cls, request: Request, algorithm: Algorithm | None = None) -> Digests:
+        """What this request's body must agree with; `algorithm` is that of the checksum to keep.
 
-        Raises InvalidDigest for a malformed Content-MD5, InvalidRequest for a malformed checksum.
+        Without one it is the algorithm the request declares, or else the default. Raises InvalidDigest for a
+        malformed Content-MD5, InvalidRequest for a malformed checksum.
         """
         declared = checksums.declared_checksum(request.headers)
         return cls(
-            declared.algorithm if declared else algorithm,
+            algorithm or (declared.algorithm if declared else DEFAULT_ALGORITHM),
             declared=declared,
             md5_expected=checksums.content_md5(request.headers),
             sha256_expected=request.identity.payload_sha256,
@@ -137,6 +143,8 @@ class Digests:
         if self._sha256 is not None:
             self._sha256.update(piece)
         self._checksum.update(piece)
+        if self._announced is not self._checksum:
+            self._announced.update(piece)
 
     @property
     def md5_hex(self) -> str:
@@ -156,10 +164,14 @@ class Digests:
                     ClientComputedContentSHA256=self._sha256_expected, S3ComputedContentSHA256=computed
                 )
         if self._declared is not None:
-            value = self._declared.verify(self._checksum, trailers)
-        else:
-            value = checksums.value_of(self._checksum)
-        return Checksum(self._algorithm.name, "FULL_OBJECT", value)
+            self._declared.verify(self._announced, trailers)
+        return Checksum(self._algorithm.name, "FULL_OBJECT", checksums.value_of(self._checksum))
+
+    @property
+    def echo(self) -> Checksum:
+        """The checksum to answer with: the one the client declared, if it did."""
+        algorithm = self._declared.algorithm if self._declared is not None else self._algorithm
+        return Checksum(algorithm.name, "FULL_OBJECT", checksums.value_of(self._announced))
 
 
 async def read_body(services: FrontServices, request: Request, bytes_max: int) -> bytes:

@@ -24,7 +24,7 @@ class NodeConfig:
     unsynced_bytes_max: int = 64 << 20  # appended but not synced; then a sync is made unasked
     connection_queue_bytes_max: int = 16 << 20  # received, not yet answered, of one connection
     queue_bytes_max: int = 64 << 20  # the same of all connections
-    reply_bytes_max: int = 8 << 20  # answered, not yet taken by one peer; then it is not read any more
+    reply_bytes_max: int = 1 << 20  # answered, not yet taken by one peer; then it is not read any more
     connections_max: int = 256
     handshake_timeout_s: float = 5.0
     read_threads: int = 4  # reads that have to wait for the disk

@@ -14,11 +14,11 @@ back (S3).
 from __future__ import annotations
 
 import logging
-import shutil
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import lmdb
 import msgspec
@@ -30,6 +30,8 @@ log = logging.getLogger("trivet.node")
 INDEX_FORMAT: Final = 1
 TOMBSTONE: Final = 0xFFFFFFFF
 _VALUE: Final = struct.Struct("<IIIQ")
+_PUT_ENTRIES: Final = 200  # put in one go: putmulti keeps the GIL, some 0.2 ms for these
+_LMDB_FILES: Final = ("data.mdb", "lock.mdb")
 _META_KEY: Final = b"state"
 
 
@@ -68,6 +70,42 @@ class Checkpoint(NamedTuple):
     state: IndexState
 
 
+class IndexReader:
+    """A thread's own way to look up entries, without a transaction for each.
+
+    Beginning a transaction lets go of the GIL, which costs a switch of threads under load. The transaction
+    is renewed after each checkpoint; call `release` about once a second, so that an idle reader does not
+    keep old pages of the file from being reused.
+    """
+
+    __slots__ = ("_generation", "_index", "_txn")
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._txn: lmdb.Transaction | None = None
+        self._generation = -1
+
+    def get(self, key: bytes) -> bytes | None:
+        """The packed entry of a packed key, tombstones too, or None."""
+        index = self._index
+        value = index.get_recent(key)
+        if value is None:
+            # After get_recent: what a checkpoint took out of memory is in a file of a newer generation.
+            generation = index.generation
+            if self._txn is None or self._generation != generation:
+                self.release()
+                self._txn = index.begin()
+                self._generation = generation
+            value = cast("bytes | None", self._txn.get(key))
+        return value
+
+    def release(self) -> None:
+        """End the transaction, if there is one."""
+        txn, self._txn = self._txn, None
+        if txn is not None:
+            txn.abort()
+
+
 class Index:
     """Changed by the writer thread; `get` and `page` may be called from any thread."""
 
@@ -80,6 +118,7 @@ class Index:
         self._flushing: dict[bytes, bytes] = {}
         self._checkpoint: Checkpoint | None = None
         self._unsynced_counts = (0, 0)
+        self.generation = 0  # of the file's content
         self.stored = self._load(node_id)
         self.blocks = self.stored.blocks
         self.live_bytes = self.stored.live_bytes
@@ -100,7 +139,8 @@ class Index:
                 if attempt == 2:
                     raise
                 log.warning("index %s can't be used (%s); making a new one", path, error)
-            shutil.rmtree(path)
+            for name in _LMDB_FILES:
+                (path / name).unlink(missing_ok=True)
         raise AssertionError("a new index is of another node")
 
     def _load(self, node_id: bytes) -> IndexState:
@@ -111,13 +151,21 @@ class Index:
         return msgspec.msgpack.decode(raw, type=IndexState)
 
     def get(self, key: bytes) -> bytes | None:
-        """The packed entry of a packed key, tombstones too, or None."""
-        # The order matters: an entry moves from left to right and is never missing from both (S7).
-        value = self._unsynced.get(key) or self._recent.get(key) or self._flushing.get(key)
+        """The packed entry of a packed key, tombstones too, or None. For many calls use an IndexReader."""
+        value = self.get_recent(key)
         if value is None:
-            with self._env.begin(self._blocks) as txn:
-                value = txn.get(key)
+            with self.begin() as txn:
+                value = cast("bytes | None", txn.get(key))
         return value
+
+    def get_recent(self, key: bytes) -> bytes | None:
+        """As `get`, from memory only."""
+        # The order matters: an entry moves from left to right and is never missing from both (S7).
+        return self._unsynced.get(key) or self._recent.get(key) or self._flushing.get(key)
+
+    def begin(self) -> lmdb.Transaction:
+        """A read transaction on the entries in the file."""
+        return self._env.begin(self._blocks)
 
     def apply(self, entries: dict[bytes, bytes], blocks: int, live_bytes: int) -> None:
         """Show entries whose records were appended but not synced; the counts are the changes they make."""
@@ -168,10 +216,14 @@ class Index:
 
     def write(self, entries: Iterable[tuple[bytes, bytes]], state: IndexState) -> None:
         """Put packed entries and the state they lead to into the file, durably."""
+        ordered = sorted(entries)  # in key order LMDB finds the next page where the last one was
         with self._env.begin(self._blocks, write=True) as txn:
             with txn.cursor() as cursor:
-                cursor.putmulti(entries, overwrite=True)
+                for at in range(0, len(ordered), _PUT_ENTRIES):
+                    cursor.putmulti(ordered[at : at + _PUT_ENTRIES], overwrite=True)
+                    time.sleep(0)  # let the other threads have the GIL
             txn.put(_META_KEY, msgspec.msgpack.encode(state), db=self._meta)
+        self.generation += 1
         self.stored = state
 
     def page(self, after: bytes, limit: int) -> tuple[list[tuple[bytes, Entry]], bool]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from cluster.node.files import FileLayer
 from cluster.node.identity import NodeIdentity, NodeRefused
 from cluster.node.index import TOMBSTONE, Index, IndexState, pack_entry, unpack_entry
+from cluster.node.records import DamageReport
 from cluster.node.segment import (
     PLAIN_RECORD_BYTES,
     TableEntry,
@@ -51,8 +52,6 @@ _HEADER_BYTES_MAX: Final = header_bytes(PAYLOAD_BYTES_MAX)
 _CHUNK_BYTES: Final = 4 << 20
 _SECTOR_BYTES: Final = 4096
 _WRITE_ENTRIES: Final = 50_000  # entries replayed in one index transaction
-
-DamageReport = Callable[[str, int, int, int], None]  # kind, segment, offset, length
 
 
 class Record(NamedTuple):

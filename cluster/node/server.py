@@ -1,9 +1,4 @@
-"""The node on the wire: connections, back-pressure, and the process's life.
-
-Reads are answered on the event loop straight from the page cache; a read that has to wait for the disk goes to
-a small thread pool. Everything that changes the log goes to the writer thread. All replies of one turn of the
-loop leave in one write.
-"""
+"""A node process: what its connections share, and its life from start to stop."""
 
 from __future__ import annotations
 
@@ -13,48 +8,21 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final, TypeVar, cast
-
-import msgspec
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
 
 from cluster.node.config import NodeConfig
 from cluster.node.files import FileLayer, RealFiles
-from cluster.node.group import Write, check_put
-from cluster.node.store import BadRange, BlockMissing, BlockUnreadable, Store
+from cluster.node.group import Write
+from cluster.node.store import Store
 from cluster.node.writer import Writer
 from cluster.wire import (
-    DELETE_BLOCKS_MAX,
-    HANDSHAKE_FRAME_BYTES,
-    INVENTORY_MAX,
-    MAX_FRAME_BYTES,
     BlockRead,
-    Buffer,
-    DeleteBlocks,
-    Fault,
-    Frame,
-    FrameDecoder,
-    FrameError,
-    HandshakeFailed,
-    Inventory,
-    InventoryPage,
-    Message,
     Op,
-    Peer,
-    ReadBlock,
-    ServerHandshake,
-    Status,
-    decode_delete_blocks,
-    decode_fence,
-    decode_inventory,
-    decode_put_block,
-    decode_read_block,
-    decode_sync,
     encode,
     encode_frame,
 )
-from codec.block import KEY_BYTES
 
 T = TypeVar("T")
 log = logging.getLogger("trivet.node")
@@ -65,6 +33,7 @@ _FIRST_PAGE: Final = encode(BlockRead(0))
 _FLUSH_BYTES: Final = 1 << 20  # replies queued in one turn before they are given to the transport
 _POOLED_READ_BYTES: Final = 512 << 10  # what a read under way counts against reply_bytes_max
 _WRITE_OVERHEAD_BYTES: Final = 256  # what a queued request costs besides its bytes
+_TICK_S: Final = 1.0
 _READ_ROOM: Final = len(encode_frame(0, 0, 0, 0, _FIRST_PAGE, 0))
 
 
@@ -82,6 +51,11 @@ class NodeServer:
         self.writer = Writer(store, config, self._committed, self._thread_ended)
         self.stopping = False
         self._waiting: collections.deque[Connection] = collections.deque()  # for queued_bytes to fall
+        self._ticker = self.loop.call_later(_TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self.store.release_reader()
+        self._ticker = self.loop.call_later(_TICK_S, self._tick)
 
     def _committed(self, batch: list[Write]) -> None:
         """Writer thread: hand the outcomes to the loop, once for the whole batch."""
@@ -113,8 +87,14 @@ class NodeServer:
         for connection in self.connections:
             connection.stop()
 
+    def finish(self) -> None:
+        """After `stop`, in a thread: wait for reads and writes under way, close the store."""
+        self.pool.shutdown()
+        self.writer.stop()
+
     def close(self) -> None:
         """Close all connections, once their replies are out."""
+        self._ticker.cancel()
         self.pool.shutdown(wait=False)
         for connection in tuple(self.connections):
             connection.close()
@@ -126,322 +106,6 @@ class NodeServer:
 
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(tell)
-
-
-class Connection(asyncio.BufferedProtocol):
-    """One peer. Frames wait in `_backlog` while the peer owes us reading or the writer owes us room (P8)."""
-
-    def __init__(self, server: NodeServer) -> None:
-        self._server = server
-        self._config = server.config
-        self._store = server.store
-        self._decoder = FrameDecoder(HANDSHAKE_FRAME_BYTES)
-        self._handshake: ServerHandshake | None = None
-        self._timeout: asyncio.TimerHandle | None = None
-        self._backlog: collections.deque[Frame] = collections.deque()
-        self._arrived = 0.0  # when the frames in the backlog came, for their deadlines
-        self._out: list[Buffer] = []
-        self._out_bytes = 0
-        self._queued_bytes = 0  # ours of the server's
-        self._pooled_bytes = 0  # reads under way in the pool
-        self._paused = False  # reading from the peer
-        self._choked = False  # the peer does not take what we write
-        self._writes: list[Write] = []
-        self._name = "?"
-        self._transport: asyncio.Transport
-
-    # -- the transport's calls ----------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by shape only
-        server = self._server
-        self._name = str(transport.get_extra_info("peername"))
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._transport.set_write_buffer_limits(self._config.reply_bytes_max)
-        server.connections.add(self)
-        if len(server.connections) > self._config.connections_max:
-            log.warning("%s: refused, %d connections are open", self._name, self._config.connections_max)
-            self._transport.abort()
-            return
-        self._handshake = ServerHandshake(
-            secret=self._config.secret,
-            cluster_id=self._store.identity.cluster_id,
-            node_id=self._store.identity.node_id,
-            incarnation=self._store.incarnation,
-        )
-        self._timeout = server.loop.call_later(self._config.handshake_timeout_s, self._too_slow)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._server.connections.discard(self)
-        self._backlog.clear()
-        self._out.clear()
-        if self._timeout is not None:
-            self._timeout.cancel()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._decoder.get_buffer(sizehint)
-
-    def buffer_updated(self, nbytes: int) -> None:
-        try:
-            frames = self._decoder.buffer_updated(nbytes)
-        except FrameError as error:
-            self._refuse(f"unusable frame: {error}")
-            return
-        if not frames:
-            return
-        self._arrived = self._server.loop.time()
-        if self._handshake is not None:
-            self._shake(frames)
-            return
-        self._backlog.extend(frames)
-        self.work()
-
-    def pause_writing(self) -> None:
-        self._choked = True
-
-    def resume_writing(self) -> None:
-        self._choked = False
-        self.work()
-
-    # -- handshake (S25) ----------------------------------------------------------------------------------
-
-    def _shake(self, frames: Iterable[Frame]) -> None:
-        handshake = self._handshake
-        assert handshake is not None
-        for frame in frames:
-            if handshake.result is not None:
-                self._refuse("requests before the handshake was over")
-                return
-            try:
-                self._transport.write(handshake.receive(frame))
-            except HandshakeFailed as failure:
-                self._transport.write(failure.reply)
-                self._refuse(f"handshake failed: {failure}")
-                return
-        if handshake.result is not None:
-            self._welcome(handshake.result)
-
-    def _welcome(self, peer: Peer) -> None:
-        assert self._timeout is not None
-        self._timeout.cancel()
-        self._handshake = None
-        self._decoder.max_frame_bytes = MAX_FRAME_BYTES
-        self._name = f"{peer.role} {self._name}"
-        log.info("%s: connected, protocol %d", self._name, peer.version)
-
-    def _too_slow(self) -> None:
-        self._refuse("no handshake in time")
-
-    def _refuse(self, reason: str) -> None:
-        """Close this connection; the others go on."""
-        log.warning("%s: %s; connection closed", self._name, reason)
-        self._backlog.clear()
-        self._transport.close()
-
-    # -- requests -----------------------------------------------------------------------------------------
-
-    def work(self) -> None:
-        """Handle the frames that wait, as far as limits allow; ask for more when none is left."""
-        server, config, backlog = self._server, self._config, self._backlog
-        if server.stopping or self._transport.is_closing():
-            return
-        while backlog:
-            if self._out_bytes > _FLUSH_BYTES:
-                self.flush()
-            if self._choked or self._pooled_bytes > config.reply_bytes_max:
-                break
-            if self._queued_bytes > config.connection_queue_bytes_max:
-                break
-            if server.queued_bytes > config.queue_bytes_max:
-                server.wait_for_room(self)
-                break
-            self._handle(backlog.popleft())
-        if self._writes:
-            server.writer.submit(self._writes)
-            self._writes = []
-        if self._out:
-            self.flush()
-        if backlog:
-            if not self._paused:
-                self._paused = True
-                self._transport.pause_reading()
-        elif self._paused:
-            self._paused = False
-            self._transport.resume_reading()
-
-    def _handle(self, frame: Frame) -> None:
-        op = frame.op
-        deadline = self._arrived + frame.deadline_ms / 1000 if frame.deadline_ms else 0.0
-        if 0 < deadline < self._server.loop.time():
-            self._fault(frame, Status.DEADLINE, "too late")
-            return
-        try:
-            if op == Op.READ_BLOCK:
-                self._read(frame, decode_read_block(frame.header))
-            elif op in _WRITES:
-                self._write(frame, Op(op), deadline)
-            elif op == Op.STATUS:
-                self._reply(frame, encode(self._store.status()))
-            elif op == Op.INVENTORY:
-                self._inventory(frame, decode_inventory(frame.header))
-            else:
-                self._fault(frame, Status.NOT_SUPPORTED, f"op {op} is not served")
-        except (msgspec.DecodeError, BadRange, BadRequest) as error:
-            self._fault(frame, Status.BAD_REQUEST, str(error))
-
-    def _read(self, frame: Frame, message: ReadBlock) -> None:
-        key = _pack_key(message.blob, message.stripe, message.shard)
-        try:
-            buffer, first_page = self._store.read(key, message.start, message.stop, _READ_ROOM, True)
-        except BlockingIOError:
-            self._pooled_bytes += _POOLED_READ_BYTES
-            args = (key, message.start, message.stop, _READ_ROOM, False)
-            self._in_pool(self._store.read, args, lambda future: self._read_done(frame, future))
-        except BlockMissing:
-            self._fault(frame, Status.NOT_FOUND, "no such block")
-        except BlockUnreadable as error:
-            self._fault(frame, Status.CORRUPT, str(error))
-        else:
-            self._send_block(frame, buffer, first_page)
-
-    def _send_block(self, frame: Frame, buffer: bytearray, first_page: int) -> None:
-        header = encode(BlockRead(first_page)) if first_page else _FIRST_PAGE
-        payload_length = len(buffer) - _READ_ROOM
-        buffer[:_READ_ROOM] = encode_frame(
-            frame.request_id, Op.READ_BLOCK, Status.OK, 0, header, payload_length
-        )
-        self._out.append(buffer)
-        self._out_bytes += len(buffer)
-
-    def _read_done(self, frame: Frame, future: Future[tuple[bytearray, int]]) -> None:
-        self._pooled_bytes -= _POOLED_READ_BYTES
-        try:
-            self._send_block(frame, *future.result())
-        except BlockMissing:
-            self._fault(frame, Status.NOT_FOUND, "no such block")
-        except BadRange as error:
-            self._fault(frame, Status.BAD_REQUEST, str(error))
-        except BlockUnreadable as error:
-            self._fault(frame, Status.CORRUPT, str(error))
-        self._after_pool()
-
-    def _inventory(self, frame: Frame, message: Inventory) -> None:
-        if len(message.after) not in (0, KEY_BYTES) or not 0 < message.limit <= INVENTORY_MAX:
-            raise BadRequest("not an inventory request")
-
-        def done(future: Future[InventoryPage]) -> None:
-            self._pooled_bytes -= _POOLED_READ_BYTES
-            self._reply(frame, encode(future.result()))
-            self._after_pool()
-
-        self._pooled_bytes += _POOLED_READ_BYTES
-        self._in_pool(self._store.inventory, (message.after, message.limit), done)
-
-    def _in_pool(
-        self, work: Callable[..., T], args: tuple[object, ...], done: Callable[[Future[T]], None]
-    ) -> None:
-        loop = self._server.loop
-
-        def tell(future: Future[T]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(done, future)
-
-        self._server.pool.submit(work, *args).add_done_callback(tell)
-
-    def _after_pool(self) -> None:
-        self.flush()
-        self.work()
-
-    def _write(self, frame: Frame, op: Op, deadline: float) -> None:
-        message: Message
-        if op == Op.PUT_BLOCK:
-            message = decode_put_block(frame.header)
-            wrong = check_put(message, frame.payload)
-            if wrong is not None:
-                raise BadRequest(wrong)
-        elif op == Op.DELETE_BLOCKS:
-            message = decode_delete_blocks(frame.header)
-            _check_delete(message)
-        elif op == Op.SYNC:
-            message = decode_sync(frame.header)
-        else:
-            message = decode_fence(frame.header)
-            _check_fence(message.catalog_id, message.term)
-        nbytes = len(frame.payload) + len(frame.header) + _WRITE_OVERHEAD_BYTES
-        self._queued_bytes += nbytes
-        self._server.queued_bytes += nbytes
-        self._writes.append(
-            Write(
-                op,
-                message,
-                frame.payload,
-                deadline=deadline,
-                origin=self,
-                request_id=frame.request_id,
-                nbytes=nbytes,
-            )
-        )
-
-    # -- replies ------------------------------------------------------------------------------------------
-
-    def answer_write(self, write: Write) -> None:
-        """Queue the reply to a write; `flush` sends it."""
-        self._queued_bytes -= write.nbytes
-        self._out.append(
-            encode_frame(write.request_id, write.op, write.status, 0, encode(write.answer), 0),
-        )
-
-    def _reply(self, frame: Frame, header: bytes) -> None:
-        self._out.append(encode_frame(frame.request_id, frame.op, Status.OK, 0, header, 0))
-        self._out_bytes += len(header)
-
-    def _fault(self, frame: Frame, status: Status, message: str) -> None:
-        self._out.append(encode_frame(frame.request_id, frame.op, status, 0, encode(Fault(message)), 0))
-
-    def flush(self) -> None:
-        """Send what is queued with one write."""
-        out, self._out, self._out_bytes = self._out, [], 0
-        if out and not self._transport.is_closing():
-            self._transport.writelines(out)
-
-    def stop(self) -> None:
-        """No further requests; replies still go out."""
-        self._backlog.clear()
-        if not self._transport.is_closing() and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def close(self) -> None:
-        """Close when the replies are out."""
-        self._transport.close()
-
-
-class BadRequest(Exception):
-    """A request that makes no sense; the peer has a bug."""
-
-
-def _pack_key(blob: bytes, stripe: int, shard: int) -> bytes:
-    if len(blob) != 16:
-        raise BadRequest("a blob id has 16 bytes")
-    try:
-        return _KEY.pack(blob, stripe, shard)
-    except struct.error as error:
-        raise BadRequest(f"not a block key: {error}") from None
-
-
-def _check_delete(message: DeleteBlocks) -> None:
-    _check_fence(message.catalog_id, message.term)
-    if len(message.blocks) > DELETE_BLOCKS_MAX:
-        raise BadRequest(f"{len(message.blocks)} blocks in one delete")
-    if any(len(key) != KEY_BYTES or not 0 <= copy < 1 << 64 for key, copy in message.blocks):
-        raise BadRequest("not a block key or a sequence")
-
-
-def _check_fence(catalog_id: bytes, term: int) -> None:
-    if len(catalog_id) != 16 or not 0 <= term < 1 << 63:
-        raise BadRequest("not a catalog id or a term")
 
 
 async def serve(
@@ -464,7 +128,7 @@ async def serve(
     except asyncio.CancelledError:
         listener.close()
         server.stop()
-        await loop.run_in_executor(None, server.writer.stop)
+        await loop.run_in_executor(None, server.finish)
         log.info("node %s stopped", store.identity.name)
         raise
     finally:

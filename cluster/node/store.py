@@ -28,7 +28,8 @@ from cluster.node.identity import (
     read_identity,
     store_fence,
 )
-from cluster.node.index import TOMBSTONE, Checkpoint, Entry, Index, unpack_entry
+from cluster.node.index import TOMBSTONE, Checkpoint, Index, IndexReader, unpack_entry
+from cluster.node.records import Records
 from cluster.node.recovery import recover
 from cluster.node.segment import SegmentReaders, SegmentWriter, position
 from cluster.wire import (
@@ -46,12 +47,10 @@ from cluster.wire import (
 )
 from codec.block import (
     PAGE_BYTES,
-    BlockCorrupt,
     BlockKey,
     header_bytes,
     pack_key,
     record_bytes,
-    verify,
 )
 
 log = logging.getLogger("trivet.node")
@@ -61,10 +60,6 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 class BlockMissing(Exception):
     """No such block here."""
-
-
-class BlockUnreadable(Exception):
-    """The block is known, but its record can't be read from the disk."""
 
 
 class BadRange(Exception):
@@ -117,6 +112,7 @@ class Store:
             self._fence = read_fence(config.directory, files)
             self._segments = config.directory / SEGMENT_DIR
             self._readers = SegmentReaders(files, self._segments, config.open_segments_max)
+            self._records = Records(files, self._readers, self._report)
             self._index = Index.open(
                 config.directory / INDEX_DIR, config.index_map_bytes, self.identity.node_id
             )
@@ -128,6 +124,8 @@ class Store:
         except BaseException:
             files.close(self._lock_fd)
             raise
+        self._writer_reader = IndexReader(self._index)
+        self._loop_reader = IndexReader(self._index)
         self._synced = found.position
         self._next_segment = found.next_segment
         self._sequence = found.sequence
@@ -212,10 +210,10 @@ class Store:
         packed = pack_key(key)
         if packed in group.entries:
             return False
-        raw = self._index.get(packed)
+        raw = self._writer_reader.get(packed)
         entry = unpack_entry(raw) if raw is not None else None
         if entry is not None and entry.payload_length != TOMBSTONE:
-            same = self._holds(entry, key, write)
+            same = self._records.holds(entry, key, message, write.payload)
             if same is False:
                 write.refuse(Status.CONFLICT, "other bytes lie under this key")
                 return True
@@ -236,22 +234,6 @@ class Store:
         )
         return True
 
-    def _holds(self, entry: Entry, key: BlockKey, write: Write) -> bool | None:
-        """Whether the stored record is this very block; None when it is rotten and must be superseded (S5)."""
-        message = write.message
-        assert isinstance(message, PutBlock)
-        try:
-            record = self._read_record(entry, 0, entry.payload_length, 0, nowait=False)
-            stored = verify(record, key)
-        except (BlockUnreadable, BlockCorrupt):
-            self._report("rotten", entry.segment, entry.offset, record_bytes(entry.payload_length))
-            return None
-        header = stored.header
-        return (
-            (header.k, header.m, header.codec, header.stripe_length, header.pages)
-            == (message.k, message.m, message.codec, message.stripe_length, message.pages)
-        ) and bytes(stored.payload) == bytes(write.payload)
-
     def _delete(self, group: Group, write: Write, room: Status | None) -> bool:
         """Append tombstones for the copies named (S20). False: decide after this round."""
         message = write.message
@@ -262,7 +244,7 @@ class Store:
             return True
         doomed: dict[bytes, int] = {}
         for key, sequence in message.blocks:
-            raw = self._index.get(key)
+            raw = self._writer_reader.get(key)
             entry = unpack_entry(raw) if raw is not None else None
             if entry is None or entry.payload_length == TOMBSTONE or sequence not in (0, entry.sequence):
                 continue
@@ -442,6 +424,7 @@ class Store:
             self._sync()
         except OSError as error:
             self._fail(error, None)
+        self._writer_reader.release()
         return self._index.begin_checkpoint(self._synced, self._sequence)
 
     def store_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -456,6 +439,8 @@ class Store:
         checkpoint = self._index.begin_checkpoint(self._synced, self._sequence)
         if checkpoint is not None:
             self.store_checkpoint(checkpoint)
+        self._writer_reader.release()
+        self._loop_reader.release()
         self._index.close()
         self._readers.close()
         self._files.close(self._lock_fd)
@@ -468,9 +453,9 @@ class Store:
         The result begins with `room` free bytes for the frame around it, then header, page table and
         whole pages as `codec.block.verify_pages` takes them, unverified: the front checks them (S6).
         Raises BlockMissing, BlockUnreadable, BadRange; with `nowait` also BlockingIOError when the disk
-        has to be waited for.
+        has to be waited for. Calls with `nowait` belong to one thread, the event loop's.
         """
-        raw = self._index.get(key)
+        raw = self._loop_reader.get(key) if nowait else self._index.get(key)
         if raw is None:
             raise BlockMissing
         entry = unpack_entry(raw)
@@ -483,30 +468,11 @@ class Store:
             raise BadRange(f"bytes {start}-{stop} of a block of {length}")
         first_page = start // PAGE_BYTES
         last = min(length, (stop + PAGE_BYTES - 1) // PAGE_BYTES * PAGE_BYTES)
-        return self._read_record(entry, first_page * PAGE_BYTES, last, room, nowait), first_page
+        return self._records.read(entry, first_page * PAGE_BYTES, last, room, nowait), first_page
 
-    def _read_record(self, entry: Entry, begin: int, end: int, room: int, nowait: bool) -> bytearray:
-        head = header_bytes(entry.payload_length)
-        buffer = bytearray(room + head + end - begin)
-        target = memoryview(buffer)[room:] if room else memoryview(buffer)
-        try:
-            handle = self._readers.get(entry.segment)
-            if begin == 0:
-                got = self._files.preadv(handle.fd, target, entry.offset, nowait)
-            else:
-                got = self._files.preadv(handle.fd, target[:head], entry.offset, nowait)
-                got += self._files.preadv(handle.fd, target[head:], entry.offset + head + begin, nowait)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            self._report("unreadable", entry.segment, entry.offset, end - begin)
-            raise BlockUnreadable(str(error)) from error
-        if got != len(target):
-            if nowait:
-                raise BlockingIOError  # a part of it is in the page cache
-            self._report("unreadable", entry.segment, entry.offset, end - begin)
-            raise BlockUnreadable(f"{got} of {len(target)} bytes are there")
-        return buffer
+    def release_reader(self) -> None:
+        """Call about once a second in the thread of the `nowait` reads; see IndexReader."""
+        self._loop_reader.release()
 
     def inventory(self, after: bytes, limit: int) -> InventoryPage:
         """One page of the blocks held, in key order."""

@@ -62,7 +62,7 @@ def _supervise(settings: Settings, _options: argparse.Namespace) -> int:
 
 def _front(settings: Settings, options: argparse.Namespace) -> int:
     """Run one S3 front."""
-    from compose.wiring import run_front_process
+    from compose.front_process import run_front_process
 
     run_front_process(settings, os.environ, listen_fd=options.listen_fd, supervisor_fd=options.supervisor_fd)
     return 0
@@ -85,7 +85,7 @@ def _node(settings: Settings, options: argparse.Namespace) -> int:
 
 def _steward(settings: Settings, options: argparse.Namespace) -> int:
     """Run the steward, the background worker."""
-    from compose.wiring import run_steward_process
+    from compose.steward_process import run_steward_process
 
     run_steward_process(settings, supervisor_fd=options.supervisor_fd)
     return 0

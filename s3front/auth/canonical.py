@@ -51,16 +51,14 @@ def canonical_request(
     return b"\n".join((*head, b";".join(signed_names), payload))
 
 
-def alternative_requests(
+def equivalent_requests(
     line: RequestLine, headers: Mapping[bytes, bytes], signed_names: Sequence[bytes], payload: bytes
 ) -> Iterator[bytes]:
-    """The other canonical requests that a client may have signed for the very same request. At most seven."""
+    """Every canonical request that a client may have signed for this very request, at most eight of them."""
     paths = _distinct(line.raw_path, _encode_path(line.raw_path))
     queries = _distinct(_join(line.pairs), _join(_encode_pairs(line.pairs)))
     blocks = _distinct(_wire_headers(headers, signed_names), _collapsed_headers(headers, signed_names))
-    forms = product(paths, queries, blocks)
-    next(forms)
-    for form in forms:
+    for form in product(paths, queries, blocks):
         yield b"\n".join((line.method, *form, b";".join(signed_names), payload))
 
 

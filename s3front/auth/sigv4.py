@@ -15,8 +15,8 @@ from typing import NamedTuple
 from s3front.auth.canonical import (
     SIGNATURE_PARAMETER,
     RequestLine,
-    alternative_requests,
     canonical_request,
+    equivalent_requests,
     join_headers,
     split_query,
 )
@@ -132,9 +132,7 @@ def _verify(
 
 def _find_signed(line: RequestLine, headers: Mapping[bytes, bytes], claim: Claim, key: bytes) -> bytes | None:
     """The spelling of the time that was signed, if some other form of this same request was; else None."""
-    payload = claim.payload.line
-    first = canonical_request(line, headers, claim.signed_names, payload)
-    for canonical in (first, *alternative_requests(line, headers, claim.signed_names, payload)):
+    for canonical in equivalent_requests(line, headers, claim.signed_names, claim.payload.line):
         for timestamp in claim.timestamps:
             if _is_signature(claim.signature, key, _string_to_sign(timestamp, claim, canonical)):
                 return timestamp

@@ -12,7 +12,7 @@ from s3front.blob_store import StoredBlob, new_blob, write_pieces
 from s3front.body import Digests
 from s3front.handlers.buckets import require_bucket
 from s3front.handlers.copy_source import CopySource, find_source
-from s3front.handlers.multipart import part_number, require_upload, upload_algorithm
+from s3front.handlers.multipart import part_number, require_upload, upload_checksum_of
 from s3front.handlers.object_stream import object_pieces
 from s3front.handlers.objects_put import write_precondition
 from s3front.limits import PART_BYTES_MAX
@@ -138,7 +138,7 @@ async def _copy_part(
     services: FrontServices, upload: UploadRow, number: int, found: CopySource, span: tuple[int, int]
 ) -> tuple[PartRow, Checksum]:
     """By reference where the part is to be a whole plain object, else by moving its bytes. Raises Changed (S14)."""
-    algorithm = upload_algorithm(upload)
+    algorithm = upload_checksum_of(upload).algorithm
     row = found.row
     start, stop = span
     known = row.attributes.checksum
@@ -171,4 +171,4 @@ async def _move_bytes(
     """A new blob with bytes [start, stop) of an object."""
     async with services.copy_slots, aclosing(object_pieces(services, row.blob, start, stop)) as pieces:
         receipt = await write_pieces(services, pieces, stop - start, digests)
-    return StoredBlob(new_blob(receipt), digests.md5_hex, digests.verify({}))
+    return StoredBlob(new_blob(receipt), digests.md5_hex, digests.verify({}), digests.echo)

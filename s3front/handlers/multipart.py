@@ -17,9 +17,9 @@ from s3front.services import FrontServices
 from s3front.wire.checksum_headers import checksum_headers
 from s3front.wire.checksums import (
     ALGORITHMS,
-    Algorithm,
     UploadChecksum,
     check_part_algorithm,
+    checksum_type,
     declared_checksum,
     upload_checksum,
 )
@@ -28,7 +28,7 @@ from s3front.wire.storage_class import storage_class
 from s3front.wire.xml_writer import document, element, optional, text
 
 DEFAULT_UPLOAD_CHECKSUM = UploadChecksum(DEFAULT_ALGORITHM, "FULL_OBJECT")
-"""What an upload gets that asks for none, as on AWS; only those that ask are told."""
+"""What an upload gets that asks for none, as on AWS; its parts may declare any other besides."""
 
 
 async def create_multipart_upload(services: FrontServices, request: Request) -> Response:
@@ -39,7 +39,6 @@ async def create_multipart_upload(services: FrontServices, request: Request) -> 
     kept = object_headers(request.header_list)
     attributes = Attributes(kept.headers, kept.metadata, None, storage_class(request.headers))
     wanted = upload_checksum(request.headers)
-    algorithm, kind = wanted or DEFAULT_UPLOAD_CHECKSUM
     upload = await services.catalog.write(
         lambda tx: uploads.create(
             tx,
@@ -48,8 +47,8 @@ async def create_multipart_upload(services: FrontServices, request: Request) -> 
             owner=OWNER_ID,
             content_type=kept.content_type,
             attributes=attributes,
-            checksum_algorithm=algorithm.name,
-            checksum_type=kind,
+            checksum_algorithm=wanted.algorithm.name if wanted else None,
+            checksum_type=wanted.type if wanted else None,
         )
     )
     response = xml_response(
@@ -61,8 +60,8 @@ async def create_multipart_upload(services: FrontServices, request: Request) -> 
         )
     )
     if wanted is not None:
-        response.headers.append(header("x-amz-checksum-algorithm", algorithm.name))
-        response.headers.append(header("x-amz-checksum-type", kind))
+        response.headers.append(header("x-amz-checksum-algorithm", wanted.algorithm.name))
+        response.headers.append(header("x-amz-checksum-type", wanted.type))
     return response
 
 
@@ -73,10 +72,12 @@ async def require_upload(services: FrontServices, request: Request) -> UploadRow
     return await uploads.get(services.catalog, bucket.id, request.key, request.query["uploadId"])
 
 
-def upload_algorithm(upload: UploadRow) -> Algorithm:
-    """The checksum algorithm of each part of an upload."""
-    assert upload.checksum_algorithm is not None, "create_multipart_upload always names one"
-    return ALGORITHMS[upload.checksum_algorithm]
+def upload_checksum_of(upload: UploadRow) -> UploadChecksum:
+    """The checksum that is kept of each part and made of them for the object."""
+    if upload.checksum_algorithm is None:
+        return DEFAULT_UPLOAD_CHECKSUM
+    algorithm = ALGORITHMS[upload.checksum_algorithm]
+    return UploadChecksum(algorithm, checksum_type(algorithm, upload.checksum_type))
 
 
 def part_number(request: Request) -> int:
@@ -95,8 +96,9 @@ async def upload_part(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPart.html"""
     number = part_number(request)
     upload = await require_upload(services, request)
-    algorithm = upload_algorithm(upload)
-    check_part_algorithm(UploadChecksum(algorithm, "FULL_OBJECT"), declared_checksum(request.headers))
+    algorithm = upload_checksum_of(upload).algorithm
+    if upload.checksum_algorithm is not None:
+        check_part_algorithm(upload_checksum_of(upload), declared_checksum(request.headers))
     stored = await store_blob(services, request, bytes_max=PART_BYTES_MAX, algorithm=algorithm)
     await services.catalog.write(
         lambda tx: uploads.put_part(
@@ -109,7 +111,7 @@ async def upload_part(services: FrontServices, request: Request) -> Response:
         ),
         blob=stored.blob,
     )
-    return Response(headers=[header("etag", f'"{stored.md5_hex}"'), *checksum_headers(stored.checksum)])
+    return Response(headers=[header("etag", f'"{stored.md5_hex}"'), *checksum_headers(stored.echo)])
 
 
 async def abort_multipart_upload(services: FrontServices, request: Request) -> Response:

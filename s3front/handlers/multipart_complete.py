@@ -12,20 +12,21 @@ from catalog.model import Attributes, Bucket, Checksum, CompletionPlan, Requeste
 from s3front import errors
 from s3front.body import read_body
 from s3front.handlers.buckets import require_bucket
-from s3front.handlers.multipart import upload_algorithm
+from s3front.handlers.multipart import upload_checksum_of
 from s3front.handlers.objects_put import write_precondition
 from s3front.limits import OBJECT_BYTES_MAX, PART_BYTES_MIN, PART_NUMBER_MAX, XML_BODY_BYTES_MAX
 from s3front.request import Request
 from s3front.response import Response, xml_response
 from s3front.services import FrontServices
 from s3front.wire import checksums, xml
+from s3front.wire.checksums import Algorithm
 from s3front.wire.conditions import unquote_etag
 from s3front.wire.xml_writer import document, text
 
 COMPLETE_TRIES_MAX = 5
 
 
-def requested_parts(body: bytes) -> list[RequestedPart]:
+def requested_parts(body: bytes, algorithm: Algorithm | None) -> list[RequestedPart]:
     """The parts a CompleteMultipartUpload document lists. Raises MalformedXML, InvalidRequest, InvalidArgument."""
     if not body:
         raise errors.InvalidRequest("You must specify at least one part")
@@ -33,19 +34,17 @@ def requested_parts(body: bytes) -> list[RequestedPart]:
     listed = root.children("Part")
     if not 1 <= len(listed) <= PART_NUMBER_MAX:
         raise errors.MalformedXML
-    return [_requested_part(part) for part in listed]
+    return [_requested_part(part, algorithm) for part in listed]
 
 
-def _requested_part(part: xml.Element) -> RequestedPart:
+def _requested_part(part: xml.Element, algorithm: Algorithm | None) -> RequestedPart:
     number = part.required_int("PartNumber")
     if not 1 <= number <= PART_NUMBER_MAX:
         raise errors.InvalidArgument(
             f"PartNumber must be an integer between 1 and {PART_NUMBER_MAX}", ArgumentName="partNumber"
         )
-    values = [
-        child.content for child in part if child.name.startswith("Checksum") and child.name != "ChecksumType"
-    ]
-    return RequestedPart(number, unquote_etag(part.required_text("ETag")), values[0] if values else None)
+    checksum = part.text(algorithm.element) if algorithm is not None else None
+    return RequestedPart(number, unquote_etag(part.required_text("ETag")), checksum)
 
 
 def etag_of_parts(etags: list[str]) -> str:
@@ -67,12 +66,13 @@ async def complete_multipart_upload(services: FrontServices, request: Request) -
     key, upload_id = request.key, request.query["uploadId"]
     assert key is not None
     declared = checksums.declared_checksum(request.headers, of_parts=True)
-    requested = requested_parts(await read_body(services, request, XML_BODY_BYTES_MAX))
+    body = await read_body(services, request, XML_BODY_BYTES_MAX)
     for _ in range(COMPLETE_TRIES_MAX):
         try:
             upload = await uploads.get(services.catalog, bucket.id, key, upload_id)
         except NoSuchUpload:
-            return await _answer_again(services, request, bucket, requested)
+            return await _answer_again(services, request, bucket, requested_parts(body, None))
+        requested = requested_parts(body, upload_checksum_of(upload).algorithm)
         plan = await services.catalog.read(
             partial(
                 uploads.plan_completion, upload=upload, requested=requested, part_bytes_min=PART_BYTES_MIN
@@ -108,10 +108,10 @@ async def _answer_again(
 
 def checksum_of_parts(plan: CompletionPlan) -> Checksum:
     """The object's checksum from those of its parts: their composite, or the whole's where CRCs allow it."""
-    algorithm = upload_algorithm(plan.upload)
+    algorithm, kind = upload_checksum_of(plan.upload)
     values = [(part.checksum or "", part.size) for part in plan.parts]
     assert all(value for value, _ in values), "every part is stored with its checksum"
-    if plan.upload.checksum_type == "FULL_OBJECT":
+    if kind == "FULL_OBJECT":
         return Checksum(algorithm.name, "FULL_OBJECT", checksums.full_object(algorithm, values))
     return Checksum(
         algorithm.name, "COMPOSITE", checksums.composite(algorithm, [value for value, _ in values])

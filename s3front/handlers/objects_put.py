@@ -39,7 +39,7 @@ async def put_object(services: FrontServices, request: Request) -> Response:
         ),
         blob=stored.blob,
     )
-    return Response(headers=[header("etag", f'"{stored.md5_hex}"'), *checksum_headers(stored.checksum)])
+    return Response(headers=[header("etag", f'"{stored.md5_hex}"'), *checksum_headers(stored.echo)])
 
 
 def write_precondition(request: Request) -> Condition | None:

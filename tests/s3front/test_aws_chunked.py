@@ -204,10 +204,21 @@ def test_signed_chunk_with_a_signature_that_is_none() -> None:
 
 @pytest.mark.parametrize("payload", FORMS)
 def test_data_must_be_followed_by_crlf(payload: Payload) -> None:
-    body = Client(payload).chunk(b"hello")
-    for end in (b"X\r\n", b"\n\r\n", b"\rX", b"  \r\n"):
+    """Break tried: the check for an empty line in _take_control removed; this went red."""
+    client = Client(payload)
+    body, rest = client.chunk(b"hello"), client.chunk(b"") + client.end()
+    assert decode(decoder(payload, 5), [body, rest]) == b"hello"
+    for end in (b"X\r\n", b"\n\r\n", b"\rX", b"  \r\n", b"\n", b""):
         with pytest.raises(errors.IncompleteBody):
-            decode(decoder(payload, 5), [body[:-2] + end])
+            decode(decoder(payload, 5), [body[:-2] + end + rest])
+
+
+@pytest.mark.parametrize("payload", FORMS)
+def test_chunk_larger_than_what_is_missing_is_refused_at_its_header(payload: Payload) -> None:
+    head = Client(payload).chunk(b"hello!").split(b"\r\n")[0] + b"\r\n"
+    machine = decoder(payload, 5)
+    with pytest.raises(errors.IncompleteBody):
+        machine.feed(head)
 
 
 @pytest.mark.parametrize("length", [0, 10, 12, 1 << 40])
@@ -283,6 +294,8 @@ def test_trailer_signature_is_required_and_verified() -> None:
     unsigned = b"x-amz-checksum-crc32:AAAAAA==\r\n\r\n"
     with pytest.raises(errors.MalformedTrailerError):
         decoder(Payload.SIGNED_CHUNKS_TRAILER, 5).feed(begin + unsigned)
+    with pytest.raises(errors.MalformedTrailerError):
+        decoder(Payload.SIGNED_CHUNKS_TRAILER, 5, trailer="").feed(begin + b"\r\n")
     with pytest.raises(errors.SignatureDoesNotMatch):
         decoder(Payload.SIGNED_CHUNKS_TRAILER, 5).feed(begin + end.replace(b"AAAAAA", b"AAAAAB"))
 

@@ -115,6 +115,7 @@ BOMB = (
         b"<?xml version='1.0' encoding='cp037'?>" + "<!DOCTYPE d []><Delete/>".encode("cp037"),
         "<?xml version='1.0' encoding='cp037'?><!DOCTYPE d []><Delete/>".encode("cp037"),
         b"<?xml version='1.0' encoding='utf-7'?>+ADwAIQ-DOCTYPE d []+AD4-<Delete/>",
+        "<Delete/>".encode("utf-16"),
         b"<Other/>",
         b"<x:Delete/>",
         b"<Delete>" + b"<a>" * 10_000 + b"</a>" * 10_000 + b"</Delete>",

@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from botocore.config import Config
 
 from tests.system.conftest import Store, until
 
@@ -177,7 +178,8 @@ def test_rclone_mount_is_a_folder_like_others(
 
 
 def test_a_presigned_url_needs_no_credentials(store: Store) -> None:
-    client = store.client()
+    # Left to itself boto3 presigns for us-east-1 with the signature of before 2014.
+    client = store.client(config=Config(signature_version="s3v4"))
     client.create_bucket(Bucket="presigned")
     put = client.generate_presigned_url("put_object", Params={"Bucket": "presigned", "Key": "a b"})
     request = urllib.request.Request(put, data=b"by anyone", method="PUT")

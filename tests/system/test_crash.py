@@ -104,9 +104,8 @@ def wait_for_writes(writers: list[Writer], goal: int) -> None:
 
 
 def test_p1_sigkill_of_all_processes_loses_nothing_acknowledged(new_store: Callable[..., Store]) -> None:
-    """Went red with the node answering before its fdatasync only under a power cut; with the catalog
-    answering before its commit it goes red here."""
-    store = new_store()
+    """Two fronts, so that two processes share the catalog."""
+    store = new_store(("--fronts", "2"))
     store.start()
     store.client().create_bucket(Bucket=BUCKET)
     writers = [Writer(number) for number in range(WRITERS)]

@@ -1,0 +1,146 @@
+"""Blobs that nothing refers to any more: condemned in the catalog, deleted on the nodes, forgotten (S14, S18).
+
+The order is fixed: first a transaction finds no reference and makes that final, then the nodes delete, and
+only when each of them has done so durably is the row dropped. A crash between any two steps repeats them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+
+from catalog import sweeping, work
+from catalog.model import GarbageItem
+from catalog.transaction import Transaction
+from cluster import wire
+from cluster.errors import LinkError, RemoteFault
+from cluster.steward.services import StewardServices
+from cluster.steward.tenure import Tenure
+from codec.block import BlockKey, pack_key
+
+log = logging.getLogger(__name__)
+
+_DELETE = int(wire.Op.DELETE_BLOCKS)
+_POSTPONED_MAX = 10_000
+_ANY_COPY = 0  # of a condemned blob no copy is wanted, so none need be named (S20)
+
+Blocks = list[tuple[bytes, int]]
+
+
+class GarbageCollector:
+    """Works off the garbage queue, a bounded batch a step."""
+
+    def __init__(self, services: StewardServices) -> None:
+        self._services = services
+        self._postponed: dict[bytes, float] = {}  # by blob: not before; lost with the process, no harm done
+
+    async def step(self, tenure: Tenure) -> bool:
+        """Collect one batch; True when there may be more to do at once. Raises LeaseLost, CatalogError."""
+        batch = await self._due()
+        if not batch:
+            return False
+        condemned = await tenure.write(lambda tx: _condemn(tx, batch), frees=True)
+        unreached = await self._delete(tenure, condemned)
+        done = [item.blob_id for item in condemned if not (_nodes_of(item) & unreached)]
+        self._postpone(item.blob_id for item in condemned if _nodes_of(item) & unreached)
+        if done:
+            await tenure.write(lambda tx: _collected(tx, done), frees=True)
+        return True
+
+    async def _due(self) -> list[GarbageItem]:
+        """Due items that are not postponed, as many as one batch takes."""
+        settings, catalog = self._services.settings, self._services.catalog
+        limit = settings.collect_blobs_max + len(self._postponed)
+        now_ms = self._services.now_ms()
+        items = await catalog.read(
+            lambda reader: work.due_garbage(reader, catalog.placements, now_ms=now_ms, limit=limit)
+        )
+        now = self._services.monotonic()
+        batch: list[GarbageItem] = []
+        stripes = 0
+        for item in items:
+            if self._postponed.get(item.blob_id, 0.0) > now:
+                continue
+            stripes += item.stripes
+            if batch and (len(batch) == settings.collect_blobs_max or stripes > settings.collect_stripes_max):
+                break
+            batch.append(item)
+        return batch
+
+    async def _delete(self, tenure: Tenure, items: Sequence[GarbageItem]) -> set[int]:
+        """Delete all blocks of condemned blobs; the numbers of nodes that have not confirmed all of it."""
+        blocks = _blocks_by_node(items)
+        outcomes = await asyncio.gather(
+            *(delete_blocks(self._services, tenure, node, keys) for node, keys in blocks.items())
+        )
+        return {node for node, deleted in zip(blocks, outcomes, strict=True) if not deleted}
+
+    def _postpone(self, blob_ids: Iterator[bytes]) -> None:
+        now = self._services.monotonic()
+        if len(self._postponed) > _POSTPONED_MAX:
+            self._postponed.clear()
+        self._postponed = {blob_id: at for blob_id, at in self._postponed.items() if at > now}
+        for blob_id in blob_ids:
+            self._postponed[blob_id] = now + self._services.settings.retry_s
+
+
+async def delete_blocks(services: StewardServices, tenure: Tenure, node: int, blocks: Blocks) -> bool:
+    """Have one node delete these (key, sequence), in requests of a bounded size, under our fence (S18).
+
+    True when all of it is durable. A node that is no longer part of the cluster has nothing to delete.
+    """
+    link = services.nodes.link(node)
+    if link is None:
+        return True
+    step = services.settings.delete_blocks_max
+    try:
+        for at in range(0, len(blocks), step):
+            order = wire.DeleteBlocks(tenure.catalog_id, tenure.term, blocks[at : at + step])
+            await link.call(_DELETE, wire.encode(order), None, services.settings.delete_deadline_s)
+    except LinkError as error:
+        fenced = isinstance(error, RemoteFault) and error.status == wire.Status.FENCED
+        level = logging.ERROR if fenced else logging.INFO
+        log.log(level, "node %d has not deleted %d blocks: %s", node, len(blocks), error)
+        return False
+    return True
+
+
+class Sweeper:
+    """Clears up behind closed uploads and deleted buckets, a slice a step."""
+
+    def __init__(self, services: StewardServices) -> None:
+        self._services = services
+
+    async def step(self, tenure: Tenure) -> bool:
+        """True when there may be more to do at once. Raises LeaseLost and other CatalogErrors."""
+        due = await self._services.catalog.read(lambda reader: sweeping.due_sweeps(reader, 1))
+        limit = self._services.settings.sweep_rows_max
+        for sweep_id in due:
+            await tenure.write(lambda tx, sweep_id=sweep_id: sweeping.sweep(tx, sweep_id, limit), frees=True)  # type: ignore[misc]
+        return bool(due)
+
+
+def _condemn(tx: Transaction, batch: Sequence[GarbageItem]) -> list[GarbageItem]:
+    condemned = (work.condemn(tx, item.blob_id) for item in batch)
+    return [item for item in condemned if item is not None]
+
+
+def _collected(tx: Transaction, blob_ids: Sequence[bytes]) -> None:
+    for blob_id in blob_ids:
+        work.collected(tx, blob_id)  # False for a long manifest: the row stays, and comes round again
+
+
+def _nodes_of(item: GarbageItem) -> set[int]:
+    if not item.stripes:
+        return set()
+    return set(item.nodes).union(*(run.nodes for run in item.runs)) - {0}
+
+
+def _blocks_by_node(items: Sequence[GarbageItem]) -> dict[int, Blocks]:
+    by_node: dict[int, Blocks] = {}
+    for item in items:
+        for stripe in range(item.stripes):
+            for shard, node in enumerate(item.nodes_at(stripe)):
+                if node:
+                    key = pack_key(BlockKey(item.blob_id, stripe, shard))
+                    by_node.setdefault(node, []).append((key, _ANY_COPY))
+    return by_node

@@ -1,0 +1,97 @@
+"""Blocks that no row names: left by crashes and lost requests, collected behind a fence (S18, S19).
+
+Nothing is decided by a clock. First the catalog commits a horizon: from then on a blob of that upload epoch
+or an older one can no longer be committed. Whatever a node holds from such an epoch and the catalog does not
+know now, it will never know.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from catalog import leases, objects, work
+from cluster import wire
+from cluster.errors import LinkError
+from cluster.steward.garbage import Blocks, delete_blocks
+from cluster.steward.services import StewardServices
+from cluster.steward.tenure import Tenure
+from codec.block import KEY_BYTES
+
+log = logging.getLogger(__name__)
+
+_ID_BYTES = 16
+_EPOCH_BYTES = 4
+
+
+class OrphanCollector:
+    """Goes through one node's inventory after the other, a page a step, then rests."""
+
+    def __init__(self, services: StewardServices) -> None:
+        self._services = services
+        self._horizon = 0
+        self._waiting: list[int] = []  # nodes this round has still to look at
+        self._after = b""
+        self._orphans: Blocks = []
+
+    def begin(self) -> None:
+        """Start a round over all nodes with a new horizon."""
+        self._horizon = 0
+        self._waiting = [node.number for node in self._services.nodes.nodes]
+        self._after, self._orphans = b"", []
+
+    async def step(self, tenure: Tenure) -> bool:
+        """One page of one node's inventory; True while the round goes on. Raises LeaseLost, CatalogError."""
+        if not self._waiting:
+            return False
+        if not self._horizon and not await self._set_horizon(tenure):
+            self._waiting.clear()
+            return False
+        node = self._waiting[0]
+        try:
+            finished = await self._page(tenure, node)
+        except LinkError as error:
+            log.info("orphans of node %d are left for later: %s", node, error)
+            finished = True
+        if finished:
+            self._waiting.pop(0)
+            self._after, self._orphans = b"", []
+        return bool(self._waiting)
+
+    async def _set_horizon(self, tenure: Tenure) -> bool:
+        """Commit the horizon of this round; False while the store is too young for one."""
+        epochs = self._services.settings.orphan_epochs
+
+        def commit(tx: leases.Transaction) -> int:
+            horizon = max(tx.meta.upload_epoch - epochs, tx.meta.collect_horizon)
+            if horizon > tx.meta.collect_horizon:
+                leases.set_horizon(tx, horizon)
+            return horizon
+
+        self._horizon = await tenure.write(commit)
+        return self._horizon > 0
+
+    async def _page(self, tenure: Tenure, node: int) -> bool:
+        """Note the orphans of one page; at the end of the inventory delete them. True when done with the node."""
+        link = self._services.nodes.link(node)
+        if link is None:
+            return True
+        limit = self._services.settings.inventory_entries
+        ask = wire.encode(wire.Inventory(self._after, limit))
+        reply = await link.call(
+            int(wire.Op.INVENTORY), ask, None, self._services.settings.delete_deadline_s
+        )
+        page = wire.decode_inventory_page(reply.header)
+        old = [(key, sequence) for key, sequence, _ in page.entries if _epoch(key) <= self._horizon]
+        self._orphans += await self._unknown(old)
+        if await self._too_many(tenure, node):
+            return True
+        if page.more and len(old) == len(page.entries):  # keys are in the order of their epochs
+            self._after = page.entries[-1][0]
+            return False
+        if self._orphans and await delete_blocks(self._services, tenure, node, self._orphans):
+            log.info("node %d: %d orphaned blocks deleted", node, len(self._orphans))
+        return True
+
+    async def _unknown(self, blocks: Sequence[tuple[bytes, int]]) -> Blocks:
+        ids = {key[:_ID_BYTES] for key, _ in blocks}
+        known = await objects.blobs_by_id(self._services.catalog, ids)
+        return [(key, sequence) for key, sequence in blocks if key[:_ID_BYTES] not in known]

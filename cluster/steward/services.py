@@ -1,0 +1,48 @@
+"""What the steward works with, and its settings."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from catalog.engine import Catalog, wall_clock_ms
+from cluster.topology import NodeSet
+
+
+@dataclass(frozen=True, slots=True)
+class StewardSettings:
+    """Times in seconds. `orphan_epochs`: how many upload epochs old a block must be to count as an orphan
+    when no row names it; `orphan_share_max`: of a node's blocks, beyond which a pass stops (S18)."""
+
+    renew_s: float = 2.0
+    lease_expiry_s: float = 10.0
+    health_s: float = 1.0
+    status_deadline_s: float = 1.0
+    down_s: float = 5.0
+    idle_s: float = 2.0
+    retry_s: float = 30.0
+    epoch_s: float = 900.0
+    completions_s: float = 3600.0
+    completion_kept_ms: int = 24 * 3600 * 1000
+    delete_deadline_s: float = 30.0
+    collect_blobs_max: int = 100
+    collect_stripes_max: int = 4096
+    delete_blocks_max: int = 2000
+    sweep_rows_max: int = 256
+    orphans_s: float = 3600.0
+    orphan_epochs: int = 8
+    orphan_share_max: float = 0.01
+    inventory_entries: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StewardServices:
+    """A started catalog and links of the steward's own (S25). `monotonic` judges the lease and paces the
+    work, `now_ms` says what is due."""
+
+    catalog: Catalog
+    nodes: NodeSet
+    settings: StewardSettings = field(default_factory=StewardSettings)
+    monotonic: Callable[[], float] = time.monotonic
+    now_ms: Callable[[], int] = wall_clock_ms
+    random: Callable[[int], bytes] = os.urandom

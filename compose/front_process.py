@@ -1,0 +1,99 @@
+"""The process of one S3 front: puts its parts together from the settings and serves."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from catalog import objects
+from cluster import wire
+from cluster.blob_reader import BlobReader
+from cluster.blob_writer import BlobIds, BlobWriter
+from cluster.budget import ByteBudget
+from codec.geometry import Geometry
+from compose import credentials
+from compose.data_dir import DataDir
+from compose.fault_reporter import FaultReporter
+from compose.http_server import serve_http
+from compose.process import OnReady, inherited_listener, run_until_stopped
+from compose.settings import Settings
+from compose.wiring import connected_nodes, opened_catalog
+from s3front.app import create_app
+from s3front.blob_store import new_blob
+from s3front.services import FrontServices, FrontSettings
+
+DIGEST_THREADS = 2
+COPIES_AT_ONCE = 4
+
+
+def run_front_process(
+    settings: Settings, environment: Mapping[str, str], *, listen_fd: int, supervisor_fd: int | None
+) -> None:
+    """Serves S3 until told to stop. Raises StartRefused when catalog or credentials can't be used."""
+
+    async def work_of_front(on_ready: OnReady) -> None:
+        async with front_services(settings, environment) as services:
+            app = create_app(services)
+            # What is there now stays: the collector need not walk through it at each full collection.
+            gc.collect()
+            gc.freeze()
+            await serve_http(
+                app,
+                inherited_listener(listen_fd),
+                keep_alive_s=settings.keep_alive_s,
+                stop_wait_s=settings.stop_wait_s,
+                on_ready=on_ready,
+            )
+
+    run_until_stopped(
+        work_of_front, supervisor_fd=supervisor_fd, stop_wait_s=settings.stop_wait_s, own_signals=True
+    )
+
+
+@asynccontextmanager
+async def front_services(settings: Settings, environment: Mapping[str, str]) -> AsyncIterator[FrontServices]:
+    """Everything a front works with, started, and closed at the end."""
+    root = credentials.load(DataDir(settings.data), environment)
+    # Two budgets, because a copy reads and writes at once and must not wait for itself.
+    half = settings.front_stripe_bytes_max // 2
+    write_budget = ByteBudget(half)
+    async with (
+        opened_catalog(settings) as catalog,
+        connected_nodes(settings, catalog, wire.Role.FRONT) as node_set,
+    ):
+        faults = FaultReporter(catalog)
+        with ThreadPoolExecutor(DIGEST_THREADS, thread_name_prefix="digest") as digest_threads:
+            async with asyncio.TaskGroup() as tasks:
+                reporter = tasks.create_task(faults.run(), name="fault reporter")
+                yield FrontServices(
+                    catalog=catalog,
+                    nodes=node_set,
+                    budget=write_budget,
+                    writer=BlobWriter(
+                        node_set,
+                        Geometry(settings.data_shards, settings.parity_shards),
+                        write_budget,
+                        BlobIds(),
+                        on_abandoned=lambda receipt: catalog.abandon(new_blob(receipt)),
+                    ),
+                    reader=BlobReader(
+                        node_set,
+                        ByteBudget(half),
+                        lambda blob_id: objects.blob(catalog, blob_id),
+                        faults.report,
+                    ),
+                    settings=FrontSettings(
+                        root_access_key=root.access_key,
+                        root_secret_key=root.secret_key,
+                        region=settings.region,
+                        domains=settings.domains,
+                    ),
+                    digest_threads=digest_threads,
+                    copy_slots=asyncio.Semaphore(COPIES_AT_ONCE),
+                    utc_now=lambda: datetime.now(UTC),
+                )
+                reporter.cancel()

@@ -1,0 +1,24 @@
+"""The process of the steward."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cluster import wire
+from compose.process import OnReady, run_until_stopped
+from compose.settings import Settings
+from compose.wiring import connected_nodes, opened_catalog
+
+
+def run_steward_process(settings: Settings, *, supervisor_fd: int | None) -> None:
+    """Does the store's background work until told to stop."""
+
+    async def work_of_steward(on_ready: OnReady) -> None:
+        async with (
+            opened_catalog(settings) as catalog,
+            connected_nodes(settings, catalog, wire.Role.STEWARD),
+        ):
+            on_ready()
+            await asyncio.Event().wait()
+
+    run_until_stopped(work_of_steward, supervisor_fd=supervisor_fd, stop_wait_s=settings.stop_wait_s)
