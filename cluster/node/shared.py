@@ -1,0 +1,104 @@
+"""What all connections of a node share: store, threads, and the count of what is queued (P8)."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol, cast
+
+from cluster.node.config import NodeConfig
+from cluster.node.group import Write
+from cluster.node.shared import Shared
+from cluster.node.store import Store
+from cluster.node.writer import Writer
+
+log = logging.getLogger("trivet.node")
+
+_TICK_S: Final = 1.0
+
+
+class Client(Protocol):
+    """What is asked of a connection from here."""
+
+    def answer_write(self, write: Write) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def work(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Shared:
+    """What all connections of a node share. Lives on one event loop."""
+
+    def __init__(self, config: NodeConfig, store: Store) -> None:
+        self.config = config
+        self.store = store
+        self.loop = asyncio.get_running_loop()
+        self.dead: asyncio.Future[None] = self.loop.create_future()  # set when a thread of ours ended
+        self.connections: set[Client] = set()
+        self.queued_bytes = 0  # of all connections: received, not yet answered
+        self.pool = ThreadPoolExecutor(config.read_threads, thread_name_prefix="read")
+        self.writer = Writer(store, config, self._committed, self._thread_ended)
+        self.stopping = False
+        self._waiting: collections.deque[Client] = collections.deque()  # for queued_bytes to fall
+        self._ticker = self.loop.call_later(_TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self.store.release_reader()
+        self._ticker = self.loop.call_later(_TICK_S, self._tick)
+
+    def _committed(self, batch: list[Write]) -> None:
+        """Writer thread: hand the outcomes to the loop, once for the whole batch."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(self._answer, batch)
+
+    def _answer(self, batch: list[Write]) -> None:
+        touched: set[Client] = set()
+        for write in batch:
+            connection = cast("Client", write.origin)
+            self.queued_bytes -= write.nbytes
+            connection.answer_write(write)
+            touched.add(connection)
+        for connection in touched:
+            connection.flush()
+            connection.work()
+        while self._waiting and self.queued_bytes <= self.config.queue_bytes_max:
+            self._waiting.popleft().work()
+
+    def wait_for_room(self, connection: Client) -> None:
+        """Call the connection's `work` when other connections' writes are done."""
+        if connection not in self._waiting:
+            self._waiting.append(connection)
+
+    def stop(self) -> None:
+        """Take no more requests; what was taken is still answered."""
+        self.stopping = True
+        for connection in self.connections:
+            connection.stop()
+
+    def finish(self) -> None:
+        """After `stop`, in a thread: wait for reads and writes under way, close the store."""
+        self.pool.shutdown()
+        self.writer.stop()
+
+    def close(self) -> None:
+        """Close all connections, once their replies are out."""
+        self._ticker.cancel()
+        self.pool.shutdown(wait=False)
+        for connection in tuple(self.connections):
+            connection.close()
+
+    def _thread_ended(self, error: BaseException) -> None:
+        def tell() -> None:
+            if not self.dead.done():
+                self.dead.set_exception(RuntimeError(f"a thread of the node ended: {error!r}"))
+
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(tell)
