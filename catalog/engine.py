@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
@@ -220,14 +219,13 @@ class Catalog:
 
     async def close(self) -> None:
         """Finish what waits, then close. The last process's close folds the log into the file, which is a
-        checkpoint and so happens under the lock."""
-        await self._writer.drain()
-        self._writer.close()
+        checkpoint and so happens under the lock; without it the files are left to the process's end."""
+        locked = await self._writer.finish()
         self._pool.close()
-        await asyncio.to_thread(self._lock.acquire)
-        for connection in (*self._pool_connections, self._loop_connection, self._writer_connection):
-            connection.close()
-        self._lock.close()
+        if locked:
+            for connection in (*self._pool_connections, self._loop_connection, self._writer_connection):
+                connection.close()
+            self._lock.close()
 
     def _begin(self, cursor: Any) -> Transaction:
         return Transaction(

@@ -235,9 +235,9 @@ def copy(
     no bytes. Raises Changed when the source is no longer what the request was prepared from (S14), and as
     `put` does."""
     size = check_source(tx, source)
+    current = target(tx, bucket_id, key, condition)
     # Before the replaced version is released: it may hold the very blob.
     blobs.add_reference(tx, source.blob_id)
-    current = target(tx, bucket_id, key, condition)
     return replace(
         tx,
         current,

@@ -14,24 +14,27 @@ import time
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
 
 from catalog import sqlite, work
 from catalog.ballast import Ballast
-from catalog.errors import CatalogBusy, CatalogError, CatalogFailed, CatalogFull, CommitUnknown
+from catalog.errors import CatalogBusy, CatalogFull, CommitUnknown
 from catalog.lock import FileLock
 from catalog.model import NewBlob
 from catalog.side_thread import SideThread
 from catalog.transaction import Transaction
+from catalog.write_request import WriteRequest, batch_error
 
 log = logging.getLogger(__name__)
 
 _ABANDONED_PER_BATCH = 64
+_GARBAGE_PAUSE_S = 1.0
 _HAND_OVER_S = 0.005
 _LEND_S = 0.0001
-_LEND_EVERY_S = 0.001
+_LEND_EVERY_S = 0.002
 
 
 class WriterSettings(Struct, frozen=True):
@@ -50,27 +53,6 @@ class _State(Enum):
     COMMITTING = auto()
     CHECKPOINTING = auto()
     DEAD = auto()
-
-
-class _Request:
-    __slots__ = ("blob", "deadline", "error", "frees", "function", "future", "retried", "value")
-
-    def __init__(
-        self,
-        function: Callable[[Transaction], Any],
-        blob: NewBlob | None,
-        frees: bool,
-        future: asyncio.Future[Any],
-        deadline: float,
-    ) -> None:
-        self.function = function
-        self.blob = blob
-        self.frees = frees
-        self.future = future
-        self.deadline = deadline
-        self.retried = False
-        self.value: Any = None
-        self.error: Exception | None = None
 
 
 class _TransactionLost(Exception):
@@ -105,7 +87,7 @@ class Writer:
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
         self._thread = SideThread("catalog-writer", self._loop)
-        self._waiting: deque[_Request] = deque()
+        self._waiting: deque[WriteRequest] = deque()
         self._abandoned: deque[NewBlob] = deque()
         self._state = _State.IDLE
         self._pumping = False
@@ -113,9 +95,10 @@ class Writer:
         self._version_before = 0
         self._lent = 0.0
         self._idle_waiter: asyncio.Future[None] | None = None
-        self._batch: list[_Request] = []
+        self._batch: list[WriteRequest] = []
         self._transaction: Transaction | None = None
         self._queued_as_garbage = 0
+        self._garbage_due = 0.0
         self._checkpoint_due = False
         self.batches = 0
 
@@ -131,14 +114,21 @@ class Writer:
         if len(self._waiting) >= self._settings.waiting_writes_max or self._state is _State.DEAD:
             self._abandon(blob)
             raise CatalogBusy("too many writes wait for the catalog")
-        deadline = time.monotonic() + self._settings.lock_wait_s
-        request = _Request(function, blob, frees, self._loop.create_future(), deadline)
+        request = self._request(function, blob=blob, frees=frees)
         self._waiting.append(request)
         if self._state is _State.IDLE:
             self._pump_soon()
         else:
             self._watch_deadline()
         return request.future
+
+    def _request(
+        self, function: Callable[[Transaction], Any], *, blob: NewBlob | None, frees: bool
+    ) -> WriteRequest:
+        deadline = time.monotonic() + self._settings.lock_wait_s
+        return WriteRequest(
+            function, blob=blob, frees=frees, future=self._loop.create_future(), deadline=deadline
+        )
 
     def abandon(self, blob: NewBlob) -> None:
         """Queue a blob as garbage with the next batch. What does not fit is left to orphan collection."""
@@ -163,16 +153,22 @@ class Writer:
             self._thread.settle(_LEND_S)
             self._lent = time.perf_counter()
 
-    async def drain(self) -> None:
-        """Wait until nothing is queued or under way."""
-        while self._state is not _State.DEAD and (self._waiting or self._abandoned or self.at_work):
+    async def finish(self) -> bool:
+        """Answer what waits, end the thread and take the lock, which the caller then has; False when it was
+        not to be had in time, or the writer is dead. Submit nothing any more."""
+        while self._state is not _State.DEAD and (self._waiting or self._garbage_is_due() or self.at_work):
             self._idle_waiter = self._loop.create_future()
             await self._idle_waiter
-
-    def close(self) -> None:
-        """After `drain`: end the thread. The connection stays the caller's."""
-        if self._state is not _State.DEAD:
-            self._thread.close()
+        if self._state is _State.DEAD:
+            return False
+        if not self._lock.try_acquire():
+            locked = self._loop.create_future()
+            self._state = _State.LOCKING
+            self._thread.start(self._lock.acquire, lambda _: locked.set_result(None))
+            if not (await asyncio.wait([locked], timeout=self._settings.lock_wait_s))[0]:
+                return False  # the thread is a daemon: it keeps nobody waiting
+        self._thread.close()
+        return True
 
     def _pump_soon(self) -> None:
         # One turn later, so that all requests of this turn share the batch.
@@ -184,8 +180,8 @@ class Writer:
         self._pumping = False
         if self._state is not _State.IDLE:
             return
-        if not self._waiting and not self._abandoned:
-            self._wake_drain()
+        if not self._waiting and not self._garbage_is_due():
+            self._wake_finish()
             return
         if self._lock.try_acquire():
             self._run_batch()
@@ -194,7 +190,10 @@ class Writer:
         self._watch_deadline()
         self._thread.start(self._lock.acquire, self._locked)
 
-    def _wake_drain(self) -> None:
+    def _garbage_is_due(self) -> bool:
+        return bool(self._abandoned) and time.monotonic() >= self._garbage_due
+
+    def _wake_finish(self) -> None:
         if self._idle_waiter is not None and not self._idle_waiter.done():
             self._idle_waiter.set_result(None)
 
@@ -209,14 +208,14 @@ class Writer:
         while self._waiting and self._waiting[0].deadline <= now:
             request = self._waiting.popleft()
             self._fail(request, CatalogBusy("the catalog's lock was not had in time"))
-            _deliver(request)
+            request.deliver()
         if self.at_work:
             self._watch_deadline()
 
     def _locked(self, error: Exception | None) -> None:
         if error is not None:
             self._die(error)
-        elif self._waiting or self._abandoned:
+        elif self._waiting or self._garbage_is_due():
             self._run_batch()
         else:
             self._lock.release()
@@ -268,13 +267,14 @@ class Writer:
         if sqlite.is_busy(error):
             # Some program that knows nothing of our lock is writing: what waits too long is refused meanwhile.
             self._state = _State.LOCKING
+            self._watch_deadline()
             self._thread.start(self._outwait, lambda _: self._locked(None))
             return
         log.error("the catalog's database fails", exc_info=error)
         while self._waiting:
             request = self._waiting.popleft()
-            self._fail(request, _batch_error(error, full=False))
-            _deliver(request)
+            self._fail(request, batch_error(error, full=False))
+            request.deliver()
         self._lock.release()
         self._rest()
 
@@ -287,13 +287,13 @@ class Writer:
         finally:
             self._cursor.execute("PRAGMA busy_timeout = 0").fetchall()
 
-    def _fail(self, request: _Request, error: Exception) -> None:
+    def _fail(self, request: WriteRequest, error: Exception) -> None:
         """Refuse a request of which nothing will be committed; its blob is ours to clear away (S11)."""
         request.error = error
         self._abandon(request.blob)
         request.blob = None
 
-    def _evaluate(self, transaction: Transaction, request: _Request) -> None:
+    def _evaluate(self, transaction: Transaction, request: WriteRequest) -> None:
         cursor = self._cursor
         cursor.execute("SAVEPOINT request")
         try:
@@ -303,7 +303,7 @@ class Writer:
                 if sqlite.is_full(error) or not self._connection.in_transaction:
                     raise _TransactionLost(error) from error
                 log.exception("a statement of a catalog transaction failed")
-                error = _batch_error(error, full=False)
+                error = batch_error(error, full=False)
             cursor.execute("ROLLBACK TO request")
             transaction.rolled_back()
             self._fail(request, error)
@@ -311,9 +311,13 @@ class Writer:
 
     def _queue_garbage(self, transaction: Transaction) -> None:
         """What failed, in this batch too, is queued in the same transaction; a second loss costs nothing."""
-        count = min(len(self._abandoned), _ABANDONED_PER_BATCH)
+        count = min(len(self._abandoned), _ABANDONED_PER_BATCH) if self._garbage_is_due() else 0
         for index in range(count):
-            work.abandon(transaction, self._abandoned[index])
+            blob = self._abandoned[index]
+            request = self._request(partial(work.abandon, blob=blob), blob=None, frees=True)
+            self._evaluate(transaction, request)
+            if request.error is not None:
+                log.error("blob %s is left to orphan collection", blob.id.hex(), exc_info=request.error)
         self._queued_as_garbage = count
 
     def _commit(self) -> None:
@@ -344,7 +348,7 @@ class Writer:
     def _deliver_batch(self) -> None:
         batch, self._batch = self._batch, []
         for request in batch:
-            _deliver(request)
+            request.deliver()
 
     def _rest(self) -> None:
         self._state = _State.IDLE
@@ -378,6 +382,9 @@ class Writer:
         elif self._ballast.free():
             log.error("the catalog's disk is full: its ballast is freed, only requests that free space pass")
         self._fail_batch(error, full=full)
+        # Garbage may be what does not fit: it must neither fail every batch nor be tried without a pause.
+        self._garbage_due = time.monotonic() + _GARBAGE_PAUSE_S
+        self._loop.call_later(_GARBAGE_PAUSE_S, self._pump_soon)
         if full:
             # A complete checkpoint lets the log begin anew in the room it has.
             self._state = _State.CHECKPOINTING
@@ -392,8 +399,8 @@ class Writer:
         for request in self._batch:
             request.value = None
             if request not in again:
-                self._fail(request, _batch_error(error, full=full))
-                _deliver(request)
+                self._fail(request, batch_error(error, full=full))
+                request.deliver()
         for request in reversed(again):
             request.retried, request.error = True, None
             self._waiting.appendleft(request)
@@ -406,22 +413,7 @@ class Writer:
         self._state = _State.DEAD
         for request in [*self._batch, *self._waiting]:
             request.error = CommitUnknown(str(error))
-            _deliver(request)
+            request.deliver()
         self._batch.clear()
         self._waiting.clear()
-        self._wake_drain()
-
-
-def _batch_error(error: Exception, *, full: bool) -> CatalogError:
-    wrapped = CatalogFull("the catalog's disk is full") if full else CatalogFailed(str(error))
-    wrapped.__cause__ = error
-    return wrapped
-
-
-def _deliver(request: _Request) -> None:
-    if request.future.done():
-        return  # the caller was cancelled; its outcome stands all the same (S11)
-    if request.error is not None:
-        request.future.set_exception(request.error)
-    else:
-        request.future.set_result(request.value)
+        self._wake_finish()

@@ -1,24 +1,28 @@
-"""The process of the steward."""
+"""The process of the steward: background work, by the one that holds the lease."""
 
 from __future__ import annotations
 
 import asyncio
 
 from cluster import wire
+from cluster.steward import worker
+from cluster.steward.services import StewardServices
 from compose.process import OnReady, run_until_stopped
 from compose.settings import Settings
 from compose.wiring import connected_nodes, opened_catalog
 
 
 def run_steward_process(settings: Settings, *, supervisor_fd: int | None) -> None:
-    """Does the store's background work until told to stop."""
+    """Does the store's background work until told to stop. Raises StartRefused when the catalog can't be
+    used.
+    """
 
     async def work_of_steward(on_ready: OnReady) -> None:
         async with (
             opened_catalog(settings) as catalog,
-            connected_nodes(settings, catalog, wire.Role.STEWARD),
+            connected_nodes(settings, catalog, wire.Role.STEWARD) as node_set,
         ):
-            on_ready()
-            await asyncio.Event().wait()
+            on_ready()  # another steward may be in office: then it stands by, and that is being ready
+            await worker.run(StewardServices(catalog, node_set), asyncio.Event())
 
     run_until_stopped(work_of_steward, supervisor_fd=supervisor_fd, stop_wait_s=settings.stop_wait_s)

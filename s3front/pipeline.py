@@ -78,6 +78,8 @@ class Pipeline:
         )
         if identity is None:
             raise errors.AccessDenied
+        if "X-Amz-Algorithm" in request.query:
+            request.adopt_signed_query()
         return identity
 
     def _translated(self, fault: CatalogError | ClusterError, request: Request) -> S3Error:

@@ -23,6 +23,11 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 ADMIN_PREFIX = b"/-/"
 
+SIGNATURE_PARAMETERS = frozenset(
+    f"x-amz-{name}"
+    for name in ("algorithm", "credential", "date", "expires", "signedheaders", "signature", "security-token")
+)
+
 
 class Request:
     """What the pipeline and the handlers know of a request; filled in as it walks down the pipeline.
@@ -66,6 +71,17 @@ class Request:
     def header(self, name: str) -> str | None:
         """The header's value, surrounding white space removed; several of one name are joined by commas."""
         return self.headers.get(name)
+
+    def adopt_signed_query(self) -> None:
+        """Take ``x-amz-…`` parameters of a presigned URL for headers, as S3 does: SDKs sign them in either place.
+
+        Only after the signature has been verified, and never over a header that was sent.
+        """
+        for name, value in self.query.items():
+            lower = name.lower()
+            if lower.startswith("x-amz-") and lower not in SIGNATURE_PARAMETERS and lower not in self.headers:
+                self.headers[lower] = value
+                self.header_list.append((lower.encode(), value.encode()))
 
     @property
     def content_length(self) -> int | None:

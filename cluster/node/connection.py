@@ -21,7 +21,7 @@ import msgspec
 
 from cluster.node.group import Write, check_put
 from cluster.node.records import BlockUnreadable
-from cluster.node.shared import Shared
+from cluster.node.service import Service
 from cluster.node.store import BadRange, BlockMissing
 from cluster.wire import (
     DELETE_BLOCKS_MAX,
@@ -71,10 +71,10 @@ _READ_ROOM: Final = len(encode_frame(0, 0, 0, 0, _FIRST_PAGE, 0))
 class Connection(asyncio.BufferedProtocol):
     """One peer. Frames wait in `_backlog` while the peer owes us reading or the writer owes us room (P8)."""
 
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
-        self._config = shared.config
-        self._store = shared.store
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._config = service.config
+        self._store = service.store
         self._decoder = FrameDecoder(HANDSHAKE_FRAME_BYTES)
         self._handshake: ServerHandshake | None = None
         self._timeout: asyncio.TimerHandle | None = None
@@ -94,14 +94,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by shape only
-        shared = self._shared
+        service = self._service
         self._name = str(transport.get_extra_info("peername"))
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._transport.set_write_buffer_limits(self._config.reply_bytes_max)
-        shared.connections.add(self)
-        if len(shared.connections) > self._config.connections_max:
+        service.connections.add(self)
+        if len(service.connections) > self._config.connections_max:
             log.warning("%s: refused, %d connections are open", self._name, self._config.connections_max)
             self._transport.abort()
             return
@@ -111,10 +111,10 @@ class Connection(asyncio.BufferedProtocol):
             node_id=self._store.identity.node_id,
             incarnation=self._store.incarnation,
         )
-        self._timeout = shared.loop.call_later(self._config.handshake_timeout_s, self._too_slow)
+        self._timeout = service.loop.call_later(self._config.handshake_timeout_s, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._shared.connections.discard(self)
+        self._service.connections.discard(self)
         self._backlog.clear()
         self._out.clear()
         if self._timeout is not None:
@@ -131,7 +131,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if not frames:
             return
-        self._arrived = self._shared.loop.time()
+        self._arrived = self._service.loop.time()
         if self._handshake is not None:
             self._shake(frames)
             return
@@ -184,8 +184,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def work(self) -> None:
         """Handle the frames that wait, as far as limits allow; ask for more when none is left."""
-        shared, config, backlog = self._shared, self._config, self._backlog
-        if shared.stopping or self._transport.is_closing():
+        service, config, backlog = self._service, self._config, self._backlog
+        if service.stopping or self._transport.is_closing():
             return
         while backlog:
             if self._out_bytes > _FLUSH_BYTES:
@@ -194,12 +194,12 @@ class Connection(asyncio.BufferedProtocol):
                 break
             if self._queued_bytes > config.connection_queue_bytes_max:
                 break
-            if shared.queued_bytes > config.queue_bytes_max:
-                shared.wait_for_room(self)
+            if service.queued_bytes > config.queue_bytes_max:
+                service.wait_for_room(self)
                 break
             self._handle(backlog.popleft())
         if self._writes:
-            shared.writer.submit(self._writes)
+            service.writer.submit(self._writes)
             self._writes = []
         if self._out:
             self.flush()
@@ -214,7 +214,7 @@ class Connection(asyncio.BufferedProtocol):
     def _handle(self, frame: Frame) -> None:
         op = frame.op
         deadline = self._arrived + frame.deadline_ms / 1000 if frame.deadline_ms else 0.0
-        if 0 < deadline < self._shared.loop.time():
+        if 0 < deadline < self._service.loop.time():
             self._fault(frame, Status.DEADLINE, "too late")
             return
         try:
@@ -282,13 +282,13 @@ class Connection(asyncio.BufferedProtocol):
     def _in_pool(
         self, work: Callable[..., T], args: tuple[object, ...], done: Callable[[Future[T]], None]
     ) -> None:
-        loop = self._shared.loop
+        loop = self._service.loop
 
         def tell(future: Future[T]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(done, future)
 
-        self._shared.pool.submit(work, *args).add_done_callback(tell)
+        self._service.pool.submit(work, *args).add_done_callback(tell)
 
     def _after_pool(self) -> None:
         self.flush()
@@ -311,7 +311,7 @@ class Connection(asyncio.BufferedProtocol):
             _check_fence(message.catalog_id, message.term)
         nbytes = len(frame.payload) + len(frame.header) + _WRITE_OVERHEAD_BYTES
         self._queued_bytes += nbytes
-        self._shared.queued_bytes += nbytes
+        self._service.queued_bytes += nbytes
         self._writes.append(
             Write(
                 op,

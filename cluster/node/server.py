@@ -6,17 +6,14 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import Final
 
 from cluster.node.config import NodeConfig
 from cluster.node.connection import Connection
 from cluster.node.files import FileLayer, RealFiles
-from cluster.node.shared import Shared
+from cluster.node.service import Service
 from cluster.node.store import Store
 
 log = logging.getLogger("trivet.node")
-
-_TICK_S: Final = 1.0
 
 
 async def serve(
@@ -29,19 +26,19 @@ async def serve(
     """
     loop = asyncio.get_running_loop()
     store = await loop.run_in_executor(None, Store.open, config, files or RealFiles())
-    shared = Shared(config, store)
-    shared.writer.start()
-    listener = await loop.create_server(lambda: Connection(shared), sock=sock)
+    service = Service(config, store)
+    service.writer.start()
+    listener = await loop.create_server(lambda: Connection(service), sock=sock)
     log.info("node %s serves %d blocks", store.identity.name, store.status().blocks)
     on_ready()
     try:
-        await shared.dead
+        await service.dead
     except asyncio.CancelledError:
         listener.close()
-        shared.stop()
-        await loop.run_in_executor(None, shared.finish)
+        service.stop()
+        await loop.run_in_executor(None, service.finish)
         log.info("node %s stopped", store.identity.name)
         raise
     finally:
         listener.close()
-        shared.close()
+        service.close()

@@ -439,10 +439,17 @@ class Store:
         checkpoint = self._index.begin_checkpoint(self._synced, self._sequence)
         if checkpoint is not None:
             self.store_checkpoint(checkpoint)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Give the directory back as it is, as a crash would: for a node that can't go on."""
         self._writer_reader.release()
         self._loop_reader.release()
         self._index.close()
         self._readers.close()
+        if self._active is not None:
+            self._active.close()
+            self._active = None
         self._files.close(self._lock_fd)
 
     # -- reading: any thread -------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class StewardSettings:
     orphans_s: float = 3600.0
     orphan_epochs: int = 8
     orphan_share_max: float = 0.01
-    inventory_entries: int = 1000
+    inventory_entries: int = 500
 
 
 @dataclass(frozen=True, slots=True)

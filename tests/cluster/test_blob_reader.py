@@ -196,9 +196,9 @@ async def test_p3_bad_blocks_within_the_budget_cost_nothing_beyond_it_an_error_n
     faults: dict[tuple[int, int], str],
     cut: tuple[float, float],
 ) -> None:
-    """Breaks caught: `verify` with the key the reply names instead of the one asked for (misdirected bytes
-    were served); `verified` returning without page checks (a flipped bit was served); decode from partial
-    blocks; a stripe given up at the first miss.
+    """Breaks caught: no comparison of the key in the record with the one asked for (misdirected bytes were
+    served); no page checks, of whole blocks or of page ranges (flipped bits were served); no whole shards
+    asked for after a miss.
     """
     linked, plan = spoiled
     plan.faults = {}
@@ -243,7 +243,7 @@ async def test_p3_bad_blocks_within_the_budget_cost_nothing_beyond_it_an_error_n
 async def test_s6_a_reply_with_another_block_is_treated_as_corrupt(
     spoiled: tuple[NodeSet, FaultPlan],
 ) -> None:
-    """A whole, valid record, only of another blob. Break caught: see the property above."""
+    """A whole, valid record, only of another blob. Break caught: no comparison of keys in `block.verify`."""
     linked, plan = spoiled
     rig = Rig(linked)
     content = os.urandom(200_000)
@@ -349,8 +349,8 @@ async def test_get_goes_on_without_a_killed_node(own_nodes: RealNodes) -> None:
 
 
 async def test_get_goes_on_without_a_frozen_node_at_the_price_of_a_hedge(own_nodes: RealNodes) -> None:
-    """Break caught: without late_s each read took its whole deadline of 10 s; without the stall each of the
-    200 reads paid the hedge delay."""
+    """Breaks caught: without late_s the first read waited until the silent link was cut; without the look
+    at stalled links each of the 200 reads paid the hedge delay."""
     async with connect(own_nodes) as linked:
         assert await linked.wait_up(10) == 3
         rig = Rig(linked, ReaderSettings(hedge_s_min=0.05, hedge_s_max=0.5))

@@ -154,9 +154,22 @@ class SyncWatch:
         self.unsynced[number] = 0
 
 
-@pytest.mark.parametrize("size", [STRIPE, STRIPE + 1, 40 * STRIPE + 1])
-async def test_s1_every_position_is_covered_by_a_sync_before_the_receipt(nodes: RealNodes, size: int) -> None:
-    """Breaks caught: no `_sync_all`; a sync for the node of shard 0 only; `sync=True` also without a hint."""
+@pytest.mark.parametrize(
+    ("size", "how"),
+    [
+        (STRIPE, "one"),
+        (STRIPE, "hint"),
+        (STRIPE, "no hint"),
+        (STRIPE + 1, "hint"),
+        (STRIPE + 1, "short hint"),
+        (40 * STRIPE + 1, "no hint"),
+    ],
+)
+async def test_s1_every_position_is_covered_by_a_sync_before_the_receipt(
+    nodes: RealNodes, size: int, how: str
+) -> None:
+    """Breaks caught: no `_sync_all`; a final sync for the node of shard 0 only; no sync in between;
+    `write_one` sending `sync=False`."""
     watch = SyncWatch()
     settings = WriterSettings(window_stripes=2, sync_bytes=5 * STRIPE)
     async with AsyncExitStack() as stack:
@@ -172,7 +185,11 @@ async def test_s1_every_position_is_covered_by_a_sync_before_the_receipt(nodes: 
         for number, proxy in enumerate(proxies, start=1):
             watch.watch(number, proxy, STRIPE // 2)
         rig = Rig(linked, settings=settings)
-        await rig.writer.write(body(os.urandom(size)), epoch=1, size_hint=-1)
+        if how == "one":
+            await rig.writer.write_one(os.urandom(size), epoch=1)
+        else:
+            hint = {"hint": size, "no hint": -1}.get(how, STRIPE)
+            await rig.writer.write(body(os.urandom(size)), epoch=1, size_hint=hint)
         for number in (1, 2, 3):
             assert len(watch.appended[number]) == -(-size // STRIPE)
             assert watch.synced[number] >= max(watch.appended[number])
@@ -216,8 +233,8 @@ async def test_s1_a_node_that_restarts_in_mid_upload_makes_the_write_fail(
     """All appends are acknowledged when the node dies, and the link is up again when the next one is sent:
     only the incarnation tells. after=4 is the end: only the refused SYNC tells.
 
-    Breaks caught: `note` and `sync_done` without their `_check` (3 of 3 red: a receipt was given), and SYNC
-    sent with the link's present incarnation instead of the acknowledged one (after=4 red).
+    Break caught: no `_check`, and SYNC with the link's present incarnation instead of the acknowledged one,
+    gave three receipts. (Either alone is caught by the other, at the end of the upload instead of at once.)
     """
     async with connect(own_nodes) as linked:
         assert await linked.wait_up(10) == 3

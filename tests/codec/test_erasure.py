@@ -60,7 +60,7 @@ shapes = st.tuples(st.integers(1, 8), st.integers(1, 6))
 def test_p3_any_k_shards_give_the_stripe_and_s8_rebuilt_shards_are_the_originals(
     shape: tuple[int, int], stripe: bytes, data: st.DataObject
 ) -> None:
-    """Breaks caught: a template cached by k instead of the length; shards cut at 79 bytes instead of 80."""
+    """Break caught: shards cut at 79 bytes instead of 80."""
     code = ErasureCode(Geometry(*shape))
     blocks = all_stored(code, stripe)
     size = code.geometry.shard_length(len(stripe))
@@ -118,7 +118,8 @@ def test_p3_blocks_of_another_stripe_or_geometry_are_refused() -> None:
     refuses(all_stored(ErasureCode(Geometry(2, 2)), b"four")[1:3], 4)
 
 
-def test_templates_are_bounded() -> None:
+def test_templates_are_by_length_and_bounded() -> None:
+    """Break caught: one template for all lengths made pyeclib return a stripe of another length."""
     code = ErasureCode(Geometry(2, 1))
     for length in range(1, 200):
         blocks = all_stored(code, bytes(length))

@@ -101,3 +101,14 @@ def test_bad_content_length(value: str) -> None:
     request.headers["content-length"] = value
     with pytest.raises(errors.InvalidArgument):
         _ = request.content_length
+
+
+def test_signed_query_parameters_count_as_headers_but_never_over_one_that_was_sent() -> None:
+    query = b"X-Amz-Algorithm=A&X-Amz-Signature=s&x-amz-meta-a=1&x-amz-storage-class=STANDARD_IA&other=2"
+    request = make(b"/b/k", query)
+    request.headers["x-amz-storage-class"] = "STANDARD"
+    request.adopt_signed_query()
+    assert request.headers["x-amz-meta-a"] == "1"
+    assert (b"x-amz-meta-a", b"1") in request.header_list
+    assert request.headers["x-amz-storage-class"] == "STANDARD"
+    assert not {"x-amz-signature", "x-amz-algorithm", "other"} & set(request.headers)

@@ -152,8 +152,8 @@ def upgrade() -> None:
         sa.Column("port", sa.Integer(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("number"),
-        sa.UniqueConstraint("name"),
         sa.UniqueConstraint("node_id"),
+        sa.UniqueConstraint("name"),
         sqlite_autoincrement=True,
     )
     op.create_table(

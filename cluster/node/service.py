@@ -11,7 +11,6 @@ from typing import Final, Protocol, cast
 
 from cluster.node.config import NodeConfig
 from cluster.node.group import Write
-from cluster.node.shared import Shared
 from cluster.node.store import Store
 from cluster.node.writer import Writer
 
@@ -34,7 +33,7 @@ class Client(Protocol):
     def close(self) -> None: ...
 
 
-class Shared:
+class Service:
     """What all connections of a node share. Lives on one event loop."""
 
     def __init__(self, config: NodeConfig, store: Store) -> None:

@@ -1,0 +1,56 @@
+"""One write that waits for its batch, and its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from catalog.errors import CatalogError, CatalogFailed, CatalogFull
+from catalog.model import NewBlob
+from catalog.transaction import Transaction
+
+log = logging.getLogger(__name__)
+
+
+class WriteRequest:
+    """`blob` is what the request would commit and the writer must clear away if it does not (S11)."""
+
+    __slots__ = ("blob", "deadline", "error", "frees", "function", "future", "retried", "value")
+
+    def __init__(
+        self,
+        function: Callable[[Transaction], Any],
+        *,
+        blob: NewBlob | None,
+        frees: bool,
+        future: asyncio.Future[Any],
+        deadline: float,
+    ) -> None:
+        self.function = function
+        self.blob = blob
+        self.frees = frees
+        self.future = future
+        self.deadline = deadline
+        self.retried = False
+        self.value: Any = None
+        self.error: Exception | None = None
+
+    def deliver(self) -> None:
+        """Answer the caller; one that was cancelled has its outcome all the same (S11)."""
+        if self.future.done():
+            if self.error is not None and not isinstance(self.error, CatalogError):
+                log.error("a transaction failed that nobody waits for any more", exc_info=self.error)
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.value)
+
+
+def batch_error(error: Exception, *, full: bool) -> CatalogError:
+    """What a failure of the database is to those whose request it undid."""
+    wrapped = CatalogFull("the catalog's disk is full") if full else CatalogFailed(str(error))
+    wrapped.__cause__ = error
+    return wrapped

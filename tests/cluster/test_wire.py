@@ -1,0 +1,333 @@
+"""Frames cut anywhere decode the same; limits come before allocation; the handshake binds all it says."""
+
+import contextlib
+import dataclasses
+import tracemalloc
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster import wire
+from cluster.wire import (
+    HANDSHAKE_FRAME_BYTES,
+    MAX_FRAME_BYTES,
+    NONCE_BYTES,
+    OWN_BUFFER_BYTES,
+    RECEIVE_BYTES,
+    ClientHandshake,
+    Frame,
+    FrameCorrupt,
+    FrameDecoder,
+    FrameTooLarge,
+    HandshakeFailed,
+    Hello,
+    NoCommonVersion,
+    Op,
+    Peer,
+    PutBlock,
+    Role,
+    ServerHandshake,
+    Status,
+    WrongCluster,
+    WrongNode,
+    WrongSecret,
+    encode,
+    encode_frame,
+)
+
+CLUSTER = b"c" * 16
+NODE = b"n" * 16
+SECRET = b"s" * 32
+
+
+def feed(decoder: FrameDecoder, stream: bytes, cuts: list[int]) -> list[Frame]:
+    """Receive `stream` in pieces that end at `cuts`, as a transport would."""
+    frames: list[Frame] = []
+    for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        piece = stream[start:stop]
+        while piece:
+            buffer = decoder.get_buffer(-1)
+            assert len(buffer) > 0
+            taken = piece[: len(buffer)]
+            buffer[: len(taken)] = taken
+            piece = piece[len(taken) :]
+            frames += decoder.buffer_updated(len(taken))
+    return frames
+
+
+def plain(frames: list[Frame]) -> list[Frame]:
+    return [frame._replace(payload=bytes(frame.payload)) for frame in frames]
+
+
+def build(parts: list[tuple[bytes, int]]) -> tuple[bytes, list[Frame]]:
+    stream, frames = b"", []
+    for at, (header, size) in enumerate(parts):
+        payload = bytes((at + i) % 251 for i in range(251)) * (size // 251 + 1)
+        payload = payload[:size]
+        stream += encode_frame(at, Op.PUT_BLOCK, Status.OK, at * 7, header, size) + payload
+        frames.append(Frame(at, Op.PUT_BLOCK, Status.OK, at * 7, header, payload))
+    return stream, frames
+
+
+sizes = st.one_of(
+    st.integers(0, 40),
+    st.sampled_from([OWN_BUFFER_BYTES - 17, OWN_BUFFER_BYTES, RECEIVE_BYTES - 16, RECEIVE_BYTES, 300_000]),
+)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=20), sizes), min_size=1, max_size=5), st.data())
+def test_frames_cut_anywhere_decode_the_same(parts: list[tuple[bytes, int]], data: st.DataObject) -> None:
+    stream, expected = build(parts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    assert plain(feed(FrameDecoder(), stream, cuts)) == expected
+
+
+def test_frames_cut_at_every_byte_decode_the_same() -> None:
+    stream, expected = build([(b"ab", 3), (b"", 0), (b"header", 50), (b"x", 1)])
+    for cut in range(len(stream) + 1):
+        assert plain(feed(FrameDecoder(), stream, [cut])) == expected
+    assert plain(feed(FrameDecoder(), stream, list(range(1, len(stream))))) == expected
+
+
+def test_a_large_payload_is_received_in_place() -> None:
+    """No copy: the payload is a view of the buffer that the transport filled."""
+    stream, expected = build([(b"h", 1 << 20)])
+    decoder = FrameDecoder()
+    assert feed(decoder, stream[:1000], []) == []
+    own = decoder.get_buffer(-1)
+    frames = feed(decoder, stream[1000:], [])
+    assert plain(frames) == expected
+    payload = frames[0].payload
+    assert isinstance(payload, memoryview)
+    assert payload.obj is own.obj
+    # The decoder goes on with its reusable buffer and leaves the payload alone.
+    feed(decoder, build([(b"h", 100)])[0], [])
+    assert plain(frames) == expected
+
+
+@pytest.mark.parametrize("limit", [HANDSHAKE_FRAME_BYTES, MAX_FRAME_BYTES])
+def test_an_oversized_frame_allocates_nothing(limit: int) -> None:
+    """Broken once: checked the limit after the allocation."""
+    decoder = FrameDecoder(limit)
+    start = encode_frame(1, Op.PUT_BLOCK, 0, 0, b"", limit - 15)
+    tracemalloc.start()
+    with pytest.raises(FrameTooLarge):
+        feed(decoder, start, [])
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+    whole = encode_frame(1, Op.PUT_BLOCK, 0, 0, b"", limit - 16) + bytes(limit - 16)
+    assert len(feed(FrameDecoder(limit), whole, [])) == 1
+
+
+@pytest.mark.parametrize("length", [0, 1, 11])
+def test_a_frame_shorter_than_its_prefix_is_corrupt(length: int) -> None:
+    with pytest.raises(FrameCorrupt):
+        feed(FrameDecoder(), length.to_bytes(4, "little") + bytes(12), [])
+
+
+def test_a_header_longer_than_its_frame_is_corrupt() -> None:
+    frame = bytearray(encode_frame(1, Op.SYNC, 0, 0, b"abcd", 0))
+    frame[10] = 5
+    with pytest.raises(FrameCorrupt):
+        feed(FrameDecoder(), bytes(frame), [])
+
+
+@given(st.binary(max_size=2000))
+def test_garbage_raises_frame_errors_only(garbage: bytes) -> None:
+    with contextlib.suppress(wire.FrameError):
+        feed(FrameDecoder(4096), garbage, [])
+
+
+def test_frames_of_protocol_1_are_what_they_were() -> None:
+    """Golden bytes: release N speaks the wire of N-1 (S25)."""
+    message = PutBlock(bytes(range(16)), 7, 2, 2, 1, 1, 21, b"\x01\x02\x03\x04", True)
+    frame = encode_frame(0x01020304, Op.PUT_BLOCK, Status.OK, 1500, encode(message), 5)
+    assert frame.hex() == (
+        "310000000403020110002000dc05000099c410000102030405060708090a0b0c0d0e0f070202010115c40401020304c3"
+    )
+    assert [(op.name, op.value) for op in Op] == [
+        *(("HELLO", 1), ("PROVE", 2), ("PUT_BLOCK", 16), ("READ_BLOCK", 17), ("DELETE_BLOCKS", 18)),
+        *(("SYNC", 19), ("FENCE", 20), ("INVENTORY", 21), ("STATUS", 22), ("APPEND_LOG", 23)),
+    ]
+    assert [status.value for status in Status] == list(range(12))
+
+
+MESSAGES: list[tuple[wire.Message, Callable[[bytes], wire.Message]]] = [
+    (wire.Fault("no"), wire.decode_fault),
+    (PutBlock(b"b" * 16, 1, 2, 3, 4, 5, 6, b"1234", False), wire.decode_put_block),
+    (wire.Appended((1 << 63) - 1, 1 << 40, 3), wire.decode_appended),
+    (wire.ReadBlock(b"b" * 16, 1, 2, 0, 0), wire.decode_read_block),
+    (wire.BlockRead(3), wire.decode_block_read),
+    (wire.DeleteBlocks(CLUSTER, 3, [(b"k" * 21, 1 << 63)]), wire.decode_delete_blocks),
+    (wire.Sync(1, 2), wire.decode_sync),
+    (wire.Synced(1, 2), wire.decode_synced),
+    (wire.Fence(CLUSTER, 2), wire.decode_fence),
+    (wire.Fenced(CLUSTER, 2), wire.decode_fenced),
+    (wire.Inventory(b"", 10), wire.decode_inventory),
+    (wire.InventoryPage([(b"k" * 21, 5, 6)], True), wire.decode_inventory_page),
+    (wire.NodeStatus(NODE, 1, 2, 3, 4, 5, {"torn": 1}, False), wire.decode_node_status),
+]
+
+
+@pytest.mark.parametrize(("message", "decode"), MESSAGES, ids=lambda value: type(value).__name__)
+def test_messages_round_trip_and_reject_garbage(
+    message: wire.Message, decode: Callable[[bytes], wire.Message]
+) -> None:
+    packed = encode(message)
+    assert decode(packed) == message
+    for cut in range(len(packed)):
+        with pytest.raises(msgspec.DecodeError):
+            decode(packed[:cut])
+    # A field that a later release adds at the end does not disturb this one (S25).
+    fields = list(msgspec.structs.astuple(message))
+    assert decode(msgspec.msgpack.encode([*fields, "later"])) == message
+
+
+# -- handshake --------------------------------------------------------------------------------------------
+
+
+def client(**changes: object) -> ClientHandshake:
+    arguments: dict[str, object] = {"secret": SECRET, "role": Role.FRONT, "cluster_id": CLUSTER}
+    return ClientHandshake(**(arguments | changes))  # type: ignore[arg-type]
+
+
+def server(**changes: object) -> ServerHandshake:
+    arguments: dict[str, object] = {
+        "secret": SECRET,
+        "cluster_id": CLUSTER,
+        "node_id": NODE,
+        "incarnation": 77,
+    }
+    return ServerHandshake(**(arguments | changes))  # type: ignore[arg-type]
+
+
+def frame_of(data: bytes) -> Frame:
+    (frame,) = feed(FrameDecoder(HANDSHAKE_FRAME_BYTES), data, [])
+    return frame
+
+
+def shake(
+    ours: ClientHandshake,
+    theirs: ServerHandshake,
+    tamper: Callable[[int, bytes], bytes] = lambda _, data: data,
+) -> None:
+    """Run both sides; `tamper` may change the n-th frame on its way. A refusal reaches the client."""
+    to_server = tamper(0, ours.start())
+    step = 1
+    while ours.result is None:
+        try:
+            to_client = theirs.receive(frame_of(to_server))
+        except HandshakeFailed as failure:
+            ours.receive(frame_of(failure.reply))
+            raise
+        to_server = ours.receive(frame_of(tamper(step, to_client)))
+        if to_server:
+            to_server = tamper(step + 1, to_server)
+        step += 2
+
+
+def test_handshake_tells_each_side_the_other() -> None:
+    ours, theirs = client(), server()
+    shake(ours, theirs)
+    assert ours.result == Peer(Role.NODE, NODE, 77, wire.VERSION_MAX)
+    assert theirs.result == Peer(Role.FRONT, b"", 0, wire.VERSION_MAX)
+    ours = client(node_id=NODE, role=Role.STEWARD)
+    shake(ours, server())
+    assert ours.result is not None
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "error"),
+    [
+        (client(secret=b"x" * 32), server(), WrongSecret),
+        (client(cluster_id=b"x" * 16), server(), WrongCluster),
+        (client(node_id=b"x" * 16), server(), WrongNode),
+        (client(versions=(2, 3)), server(), NoCommonVersion),
+        (client(), server(versions=(4, 5)), NoCommonVersion),
+        (client(role=Role.NODE), server(), HandshakeFailed),
+        (client(nonce=b"short"), server(), HandshakeFailed),
+        (client(nonce=b"1" * NONCE_BYTES), server(nonce=b"1" * NONCE_BYTES), HandshakeFailed),
+    ],
+)
+def test_s25_each_mismatch_has_its_error(
+    ours: ClientHandshake, theirs: ServerHandshake, error: type[HandshakeFailed]
+) -> None:
+    """Broken once: dropped the MAC comparison in ServerHandshake; a wrong secret was let in."""
+    with pytest.raises(error) as caught:
+        shake(ours, theirs)
+    assert type(caught.value) is error
+    assert theirs.result is None
+    assert ours.result is None
+
+
+def test_s25_a_newer_peer_agrees_on_the_older_version() -> None:
+    ours = client(versions=(1, 2))
+    shake(ours, server(versions=(1, 1)))
+    assert ours.result is not None
+    assert ours.result.version == 1
+
+
+def rewrite(data: bytes, **changes: object) -> bytes:
+    hello = msgspec.msgpack.decode(frame_of(data).header, type=Hello)
+    return encode_frame(0, Op.HELLO, 0, 0, encode(msgspec.structs.replace(hello, **changes)), 0)
+
+
+@pytest.mark.parametrize(
+    ("step", "changes"),
+    [
+        (0, {"role": Role.STEWARD}),
+        (0, {"nonce": b"z" * NONCE_BYTES}),
+        (0, {"version_max": 9}),
+        (0, {"incarnation": 5}),
+        (1, {"incarnation": 78}),
+        (1, {"node_id": b"m" * 16}),
+        (1, {"nonce": b"z" * NONCE_BYTES}),
+        (1, {"version_max": 9}),
+    ],
+)
+def test_s25_both_hellos_are_under_the_mac(step: int, changes: dict[str, object]) -> None:
+    """A man in the middle changes one field. Broken once: left the node's hello out of the transcript."""
+    ours, theirs = client(), server()
+    with pytest.raises(WrongSecret):
+        shake(ours, theirs, lambda at, data: rewrite(data, **changes) if at == step else data)
+    assert ours.result is None
+    assert theirs.result is None
+
+
+def test_s25_a_node_without_the_secret_is_noticed_by_the_client() -> None:
+    """It accepts any proof, but can't make its own; reflecting the client's proof does not help."""
+    ours = client()
+    hello = frame_of(ours.start())
+    theirs = server(secret=b"x" * 32)
+    proof = ours.receive(frame_of(theirs.receive(hello)))
+    with pytest.raises(WrongSecret):
+        ours.receive(frame_of(proof))
+
+
+def test_s25_a_recorded_proof_is_worth_nothing_later() -> None:
+    ours = client()
+    first = server()
+    proof = ours.receive(frame_of(first.receive(frame_of(ours.start()))))
+    second = server()
+    second.receive(frame_of(client(nonce=b"r" * NONCE_BYTES).start()))
+    with pytest.raises(WrongSecret):
+        second.receive(frame_of(proof))
+
+
+@given(st.binary(max_size=200), st.integers(0, 255), st.booleans())
+def test_garbage_in_the_handshake_is_refused(header: bytes, op: int, begun: bool) -> None:
+    theirs = server()
+    if begun:
+        theirs.receive(frame_of(client().start()))
+    with pytest.raises(HandshakeFailed) as caught:
+        theirs.receive(Frame(0, op, 0, 0, header, b""))
+    assert len(caught.value.reply) < HANDSHAKE_FRAME_BYTES
+    assert theirs.result is None
+
+
+def test_messages_are_immutable() -> None:
+    with pytest.raises((AttributeError, dataclasses.FrozenInstanceError)):
+        wire.Sync(1, 2).position = 3  # type: ignore[misc]

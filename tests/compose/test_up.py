@@ -1,0 +1,31 @@
+"""Which directories the nodes get."""
+
+from pathlib import Path
+
+import pytest
+
+from compose.refusal import StartRefused
+from compose.settings import Settings
+from compose.up import plan_node_dirs
+
+
+def test_three_nodes_or_as_many_as_a_stripe_needs() -> None:
+    assert plan_node_dirs(Settings(data=Path("/d"))) == tuple(Path(f"/d/node-{n}") for n in (1, 2, 3))
+    assert len(plan_node_dirs(Settings(data=Path("/d"), data_shards=4, parity_shards=2))) == 6
+    assert len(plan_node_dirs(Settings(data=Path("/d"), data_shards=1, parity_shards=1))) == 3
+
+
+def test_given_directories_are_taken_as_they_are() -> None:
+    given = tuple(Path(f"/disk{n}") for n in range(4))
+    assert plan_node_dirs(Settings(node_dirs=given)) == given
+
+
+def test_too_few_directories_are_refused_with_what_is_needed() -> None:
+    with pytest.raises(StartRefused, match=r"2\+1 shards need 3 nodes"):
+        plan_node_dirs(Settings(node_dirs=(Path("/a"), Path("/b"))))
+
+
+def test_two_names_of_one_directory_are_noticed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(StartRefused, match="same directory"):
+        plan_node_dirs(Settings(node_dirs=(tmp_path, tmp_path / "link", tmp_path / "c")))
