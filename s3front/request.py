@@ -109,21 +109,19 @@ def join_headers(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
 def parse_query(raw: bytes) -> dict[str, str]:
     """Decoded query parameters; of several with one name the first counts. Raises InvalidURI on bad UTF-8."""
     query: dict[str, str] = {}
-    for pair in raw.split(b"&"):
+    for pair in raw.decode("latin-1").split("&"):
         if not pair:
             continue
-        name, _, value = pair.partition(b"=")
-        query.setdefault(_decode_component(name), _decode_component(value))
+        name, _, value = pair.partition("=")
+        if "%" in pair or "+" in pair or not pair.isascii():
+            name, value = _decode_component(name), _decode_component(value)
+        query.setdefault(name, value)
     return query
 
 
-def _decode_component(raw: bytes) -> str:
-    if b"+" in raw:
-        raw = raw.replace(b"+", b" ")
-    if b"%" in raw:
-        raw = unquote_to_bytes(raw)
+def _decode_component(text: str) -> str:
     try:
-        return raw.decode()
+        return unquote_to_bytes(text.replace("+", " ").encode("latin-1")).decode()
     except UnicodeDecodeError:
         raise InvalidURI from None
 

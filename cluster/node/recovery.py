@@ -131,7 +131,9 @@ class _Window:
                 found = chunk.find(MAGIC, found + 1)
             if found >= 0:
                 return at + found
-            at += len(chunk) & -8 or len(chunk)
+            if len(chunk) < 8:  # the tail, or a file that is shorter than it said
+                break
+            at += len(chunk) & -8
         return self._size
 
 

@@ -191,8 +191,9 @@ class Store:
         refusal = None
         if self._active is None:
             refusal = self._begin_segment()
-        if refusal is None and puts and not self._takes_puts(needed):
-            refusal = Status.READ_ONLY
+        if refusal is None and puts:
+            self._full = not self._takes_puts(needed)
+            refusal = Status.READ_ONLY if self._full else None
         return refusal
 
     def _takes_puts(self, nbytes: int) -> bool:
@@ -324,7 +325,6 @@ class Store:
             rest = [write for write in group.appended if write.op != Op.PUT_BLOCK] if puts else []
             group.forget_appended()
             return rest
-        self._full = False
         self._active.note(bytes(group.table))
         self._index.apply(group.entries, group.blocks, group.live_bytes)
         return []

@@ -92,7 +92,7 @@ def live() -> Iterator[_Live]:
     limit=st.integers(0, 30),
 )
 def test_a_page_is_what_the_model_says(
-    live: _Live, keys: set[bytes], prefix: bytes, delimiter: bytes, markers: list[bytes], limit: int
+    live: _Live, *, keys: set[bytes], prefix: bytes, delimiter: bytes, markers: list[bytes], limit: int
 ) -> None:
     """Elements greater than the marker, in order, up to the limit; whatever the marker is: a key, a common
     prefix, something between or inside."""

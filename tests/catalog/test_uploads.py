@@ -1,6 +1,7 @@
 """Multipart uploads: parts, completion, abortion; S14 (complete against re-upload of a part)."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -318,16 +319,15 @@ async def test_uploads_are_listed_by_key_and_age(catalog: Catalog, bucket_id: in
         prefixes: list[bytes] = []
         key_marker, upload_id_marker = b"", ""
         while True:
-            page = await catalog.read(
-                lambda reader: uploads.list_uploads(
-                    reader,
-                    bucket_id=bucket_id,
-                    delimiter=delimiter,
-                    key_marker=key_marker,
-                    upload_id_marker=upload_id_marker,
-                    limit=limit,
-                )
+            one_page = partial(
+                uploads.list_uploads,
+                bucket_id=bucket_id,
+                delimiter=delimiter,
+                key_marker=key_marker,
+                upload_id_marker=upload_id_marker,
+                limit=limit,
             )
+            page = await catalog.read(one_page)
             assert len(page.entries) + len(page.prefixes) <= limit
             found += [(entry.key, entry.upload_id) for entry in page.entries]
             prefixes += page.prefixes

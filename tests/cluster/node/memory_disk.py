@@ -51,6 +51,7 @@ def _write(target: bytearray, offset: int, data: bytes) -> None:
 class MemoryDisk:
     def __init__(self, capacity_bytes: int = 1 << 40) -> None:
         self.capacity_bytes = capacity_bytes
+        self.overstated_bytes = 0  # free_bytes promises what a write then does not find
         self.files: dict[Path, MemoryFile] = {}
         self.calls: Counter[str] = Counter()
         self.traps: list[Trap] = []
@@ -150,7 +151,7 @@ class MemoryDisk:
             if len(data) > trap.short:
                 self.traps.append(Trap("pwritev", trap.code, trap.suffix))
                 data = data[: trap.short]
-        room = max(0, self.free_bytes(path) + max(0, len(file.live) - offset))
+        room = max(0, self._room() + max(0, len(file.live) - offset))
         if room == 0 and data:
             raise OSError(errno.ENOSPC, "full", str(path))
         data = data[:room]
@@ -183,7 +184,8 @@ class MemoryDisk:
     def drop_cache(self, fd: int) -> None:
         _, file = self._file(fd)
         self.calls["drop_cache"] += 1
-        file.live = bytearray(file.durable)
+        size = len(file.live)  # of the inode, which is not a page
+        file.live = file.durable + bytes(max(0, size - len(file.durable)))
         for offset, data in file.pending:
             _write(file.live, offset, data)
 
@@ -208,6 +210,9 @@ class MemoryDisk:
         return sorted(children | {p.name for p in self._dirs if p.parent == path})
 
     def free_bytes(self, path: Path) -> int:
+        return self._room() + self.overstated_bytes
+
+    def _room(self) -> int:
         return self.capacity_bytes - sum(len(file.live) for file in self.files.values())
 
     def read_file(self, path: Path) -> bytes:

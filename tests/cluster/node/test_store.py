@@ -400,6 +400,7 @@ def test_a_partial_record_is_never_acknowledged(tmp_path: Path, seed: int) -> No
     and the log position did not fit the file any more.
     """
     bench = NodeBench(tmp_path, MemoryDisk(20_001))
+    bench.disk.overstated_bytes = 1 << 30
     acknowledged = [n for n in range(30) if bench.put(n, payload_of(n, 1000)) == Status.OK]
     assert 10 < len(acknowledged) < 20
     assert bench.store.status().read_only
