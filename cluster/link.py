@@ -318,7 +318,10 @@ class Link:
         try:
             async with asyncio.timeout(self._settings.connect_s_max):
                 host, port = self.address
-                await self._loop.create_connection(lambda: connection, host, port)
+                if host.startswith("/"):
+                    await self._loop.create_unix_connection(lambda: connection, host)
+                else:
+                    await self._loop.create_connection(lambda: connection, host, port)
                 peer = await connection.established
             self._set_up(connection, peer)
             self._note(await connection.lost)

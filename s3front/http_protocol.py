@@ -29,12 +29,12 @@ class _JoinedHead:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if self._head:
             pieces, self._head = (self._head, data), b""
             self._transport.writelines(pieces)
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
-            self._head = data
+        elif isinstance(data, bytes) and data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
+            self._head = data  # a body that looks like a head only waits for what follows it, or for flush
         else:
             self._transport.write(data)
 

@@ -189,13 +189,18 @@ def read_contents(
     """
     contents = Contents(synced=max(synced, cut or 0))
     rotten: list[tuple[TableEntry, Gap]] = []
+    gaps: list[Gap] = []
     for found in found_in_order:
         if cut is not None and found.offset >= cut:
             break
         if isinstance(found, Gap):
-            contents.torn.append(found)
+            gaps.append(found)
             continue
         offset, header, whole = found
+        if rotten and offset < rotten[-1][1].offset + rotten[-1][1].length:
+            # Appended within the extent of the bad one: the node knew that one as torn and went on there.
+            _, torn = rotten.pop()
+            contents.torn.append(torn._replace(length=offset - torn.offset))
         contents.sequence = max(contents.sequence, header.sequence)
         if header.type == RecordType.BATCH and segment_of(header.aux) == number:
             contents.synced = max(contents.synced, offset_of(header.aux))
@@ -208,11 +213,11 @@ def read_contents(
             else:
                 rotten.append((entry, Gap(offset, header.record_bytes)))
     for entry, gap in rotten:
-        contents.torn.append(gap)
+        gaps.append(gap)
         if gap.offset < contents.synced:
             contents.table += pack_table_entry(*entry)
-    contents.damage = [gap for gap in contents.torn if gap.offset < contents.synced]
-    contents.torn = [gap for gap in contents.torn if gap.offset >= contents.synced]
+    for gap in gaps:
+        (contents.damage if gap.offset < contents.synced else contents.torn).append(gap)
     return contents
 
 

@@ -44,10 +44,9 @@ async def test_s16_another_process_changes_a_bucket(store: SqliteStore, catalog:
     `data_version`, or does not drop its copies when the generation moved."""
     first = await _create(catalog, "bucket", "first owner")
     assert await buckets.get(catalog, "bucket") == first
-    child = await asyncio.to_thread(
-        lambda: start_child("replace-bucket", str(store.path), "bucket", "second owner").wait()
-    )
-    assert child == 0
+    child = start_child("replace-bucket", str(store.path), "bucket", "second owner")
+    _, log = await asyncio.to_thread(child.communicate)
+    assert child.returncode == 0, log
     second = await buckets.get(catalog, "bucket")
     assert second is not None
     assert (second.owner, second.id == first.id) == ("second owner", False)

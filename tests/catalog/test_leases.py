@@ -9,6 +9,7 @@ from catalog.engine import Catalog
 from catalog.errors import LeaseLost
 from catalog.leases import LeaseWatch
 from catalog.model import Lease, Meta
+from catalog.transaction import read_meta
 from tests.catalog.making import Clock, SqliteStore
 
 
@@ -110,12 +111,4 @@ async def test_s19_the_horizon_moves_forward_behind_the_epoch(catalog: Catalog) 
     for wrong in (2, 4, 5):
         with pytest.raises(ValueError, match="horizon"):
             await catalog.write(lambda tx, e=wrong: leases.set_horizon(tx, e))  # type: ignore[misc]
-    assert (await catalog.read(lambda reader: _horizon(reader))) == 3
-
-
-def _horizon(reader: object) -> int:
-    from catalog.statement import Reader
-    from catalog.transaction import read_meta
-
-    assert isinstance(reader, Reader)
-    return read_meta(reader).collect_horizon
+    assert (await catalog.read(read_meta)).collect_horizon == 3

@@ -6,6 +6,7 @@ from catalog import placements
 from catalog.engine import Catalog
 from catalog.errors import PreconditionFailed
 from catalog.model import Condition
+from catalog.transaction import PlacementNumbers, Transaction
 from tests.catalog.making import Clock, SqliteStore, new_blob, put
 
 
@@ -15,7 +16,7 @@ async def test_each_assignment_is_stored_once(
     """By two processes at once, and found by node."""
     other = store.open(clock)
     await other.start()
-    layouts = [(1, 2, 3), (2, 3, 1), (3, 1, 4)]
+    layouts: list[tuple[int, ...]] = [(1, 2, 3), (2, 3, 1), (3, 1, 4)]
     made = [new_blob(nodes=layouts[turn % 3]) for turn in range(30)]
     await asyncio.gather(
         *(put((catalog, other)[turn % 2], bucket_id, b"%d" % turn, blob) for turn, blob in enumerate(made))
@@ -39,10 +40,7 @@ async def test_a_placement_of_a_failed_request_is_forgotten(catalog: Catalog, bu
     refused = new_blob(nodes=(7, 8, 9))
     taken = new_blob(nodes=(7, 8, 9))
 
-    def fail_late(tx: object) -> None:
-        from catalog.transaction import Transaction
-
-        assert isinstance(tx, Transaction)
+    def fail_late(tx: Transaction) -> None:
         placements.number_of(tx, (7, 8, 9))
         raise PreconditionFailed("late")
 
@@ -54,6 +52,8 @@ async def test_a_placement_of_a_failed_request_is_forgotten(catalog: Catalog, bu
     )
     assert [type(outcome).__name__ for outcome in outcomes] == ["PreconditionFailed"] * 2 + ["PutResult"]
     number = catalog.placements.number_by_nodes[7, 8, 9]
-    assert await catalog.read(
-        lambda reader: placements.nodes_of(reader, type(catalog.placements)(), number)
-    ) == (7, 8, 9)
+    assert await catalog.read(lambda reader: placements.nodes_of(reader, PlacementNumbers(), number)) == (
+        7,
+        8,
+        9,
+    )

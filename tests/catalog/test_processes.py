@@ -6,6 +6,8 @@ import time
 
 from catalog import listing, objects
 from catalog.engine import Catalog
+from catalog.errors import PreconditionFailed
+from catalog.model import Condition
 from tests.catalog.making import Clock, SqliteStore, put, start_child
 
 
@@ -60,9 +62,6 @@ async def test_s12_no_update_of_a_counter_is_lost(
     store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock
 ) -> None:
     """Compare-and-swap on one key by six clients over two openings (P4)."""
-    from catalog.errors import PreconditionFailed
-    from catalog.model import Condition
-
     other = store.open(clock)
     await other.start()
     await put(catalog, bucket_id, b"counter", etag="0")

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
@@ -22,11 +24,10 @@ class _NoReader(Reader):
     def __init__(self) -> None:
         pass
 
-    def snapshot(self) -> object:  # type: ignore[override]
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
         """Nothing to open."""
-        from contextlib import nullcontext
-
-        return nullcontext()
+        yield
 
 
 async def test_a_slow_scan_does_not_hold_the_loop() -> None:

@@ -29,6 +29,11 @@ async def read_all_app(scope: Any, receive: Any, send: Any) -> None:
             "headers": [(b"content-length", str(len(body)).encode())],
         }
     )
+    if scope["path"] == "/pieces":
+        view = memoryview(body)
+        await send({"type": "http.response.body", "body": view[:1], "more_body": True})
+        await send({"type": "http.response.body", "body": view[1:], "more_body": True})
+        body = b""
     await send({"type": "http.response.body", "body": body})
 
 
@@ -119,3 +124,15 @@ async def test_an_endless_url_is_refused(port: int) -> None:
 )
 async def test_garbage_is_answered_in_xml(port: int, garbage: bytes) -> None:
     assert b"<Code>BadRequest</Code>" in await exchange(port, garbage)
+
+
+async def test_pieces_may_be_memoryviews(port: int) -> None:
+    """A body in several memoryviews was cut off after the first when head and body were joined."""
+    answer = await exchange(port, b"GET /pieces HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    assert answer.endswith(b"\r\n\r\ndone")
+
+
+async def test_an_answer_without_a_body_is_sent(port: int) -> None:
+    answer = await exchange(port, b"HEAD / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\n")
