@@ -8,6 +8,7 @@
     DIR/node-1 … node-N      one storage node each, unless --node-dir puts them elsewhere
     DIR/run/lock             held (flock) by the running `trivet up`
     DIR/run/*.pid            supervisor, front-1 …, node-1 …, steward
+    DIR/run/*.sock           where node-1 … listen for fronts and steward
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ class DataDir:
 
     def pid_file(self, process: str) -> Path:
         return self.run / f"{process}.pid"
+
+    def node_socket(self, process: str) -> Path:
+        return self.run / f"{process}.sock"
 
     def hold(self, wait_s: float) -> int:
         """Makes the directory where it is missing and takes it for this process: a descriptor to keep open.

@@ -9,7 +9,9 @@ import msgspec
 
 
 class PlannedNode(msgspec.Struct, frozen=True):
-    """A storage node as this start of the store has it: where its data lies and where it listens."""
+    """A storage node as this start of the store has it: where its data lies and where it listens (`host`
+    is the path of a Unix socket when `port` is 0).
+    """
 
     name: str
     region: str

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
+from pathlib import Path
 
 from compose.refusal import StartRefused
 
 BACKLOG = 2048
-NODE_HOST = "127.0.0.1"
+UNIX_PATH_BYTES_MAX = 107
+"""sun_path of unix(7) has 108 bytes, the last of them zero."""
 
 
 def listen_s3(host: str, port: int) -> socket.socket:
@@ -32,16 +35,29 @@ def listen_s3(host: str, port: int) -> socket.socket:
         raise StartRefused(f"can't listen on {host} port {port}: {error.strerror}") from None
 
 
-def listen_node() -> socket.socket:
-    """A socket on a free port of this machine for one storage node."""
-    return _listen(socket.AF_INET, socket.SOCK_STREAM, 0, (NODE_HOST, 0))
+def listen_node(path: Path) -> socket.socket:
+    """The socket of one storage node: a Unix socket at `path`, which costs less than the loopback and is
+    open to nobody else; on a free port of this machine where the path is too long. Only for the holder of
+    the data directory: a socket left there by an earlier life is replaced.
+    """
+    if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
+        return _listen(socket.AF_INET, socket.SOCK_STREAM, 0, ("127.0.0.1", 0))
+    path.unlink(missing_ok=True)
+    return _listen(socket.AF_UNIX, socket.SOCK_STREAM, 0, str(path))
+
+
+def address(listener: socket.socket) -> tuple[str, int]:
+    """Where a link finds a node: host and port, or the path of a Unix socket and 0."""
+    name = listener.getsockname()
+    return (name, 0) if listener.family == socket.AF_UNIX else (name[0], name[1])
 
 
 def _listen(family: int, kind: int, protocol: int, address: object) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
-        # A port whose last connections are still in TIME_WAIT is free; one that somebody listens on is not.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family != socket.AF_UNIX:
+            # A port whose last connections are still in TIME_WAIT is free; one that is listened on is not.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)  # type: ignore[arg-type]
         listener.listen(BACKLOG)
         listener.setblocking(False)

@@ -166,20 +166,12 @@ class Store:
             keeper.cancel()
 
     async def _start(self) -> None:
-        self._node_sockets = [listening.listen_node() for _ in self._node_dirs]
+        names = [f"node-{number}" for number in range(1, len(self._node_dirs) + 1)]
+        self._node_sockets = [listening.listen_node(self._data.node_socket(name)) for name in names]
         plan = FoundingPlan(
-            nodes=[
-                PlannedNode(
-                    name=f"node-{number}",
-                    region=REGIONS[(number - 1) % len(REGIONS)],
-                    zone=f"{REGIONS[(number - 1) % len(REGIONS)]}a",
-                    directory=str(directory),
-                    host=listening.NODE_HOST,
-                    port=sock.getsockname()[1],
-                )
-                for number, (directory, sock) in enumerate(
-                    zip(self._node_dirs, self._node_sockets, strict=True), 1
-                )
+            [
+                self._plan_node(number, *node)
+                for number, node in enumerate(zip(names, self._node_dirs, self._node_sockets, strict=True))
             ]
         )
         founded = await self._found(plan)
@@ -194,6 +186,11 @@ class Store:
         for child in (*self._stewards, *self._fronts):
             child.start()
         await self._await_fronts()
+
+    def _plan_node(self, number: int, name: str, directory: Path, listener: socket.socket) -> PlannedNode:
+        region = REGIONS[number % len(REGIONS)]
+        host, port = listening.address(listener)
+        return PlannedNode(name, region, f"{region}a", str(directory), host, port)
 
     def _start_nodes(self, founded: FoundedStore, plan: FoundingPlan) -> None:
         node_ids = {node.name: node.node_id for node in founded.nodes}

@@ -8,8 +8,9 @@ multiple of 8 bytes:
     +---------+-------+--------+-----------+-------+- - -+=======+=======+=======+
                                                           parts 0 … n-1    closing
 
-SEGMENT and BATCH headers carry the log position known to be synced when they were written (S4); what lies
-in the segment before at or beyond the SEGMENT header's position was withdrawn (S2) and is not replayed.
+SEGMENT and BATCH headers carry the log position known to be synced when they were written (S4). What lies
+in the segment before, at or beyond the SEGMENT header's position, was refused (a full disk) or withdrawn (S2)
+and is not replayed.
 A sealed segment ends with its key table (S7): parts of at most TABLE_ENTRIES entries, then a closing TABLE
 record without payload, the last bytes of the file: stripe = number of parts, aux = offset of the first part,
 sequence = the highest in the segment. A table entry, little-endian:
@@ -135,11 +136,10 @@ def read_exactly(files: FileLayer, fd: int, offset: int, length: int) -> memoryv
 class SegmentWriter:
     """The active segment. Used by the writer thread only."""
 
-    def __init__(self, files: FileLayer, path: Path, number: int, identity: NodeIdentity, fd: int) -> None:
+    def __init__(self, files: FileLayer, number: int, identity: NodeIdentity, fd: int) -> None:
         self.number = number
         self.end = 0  # where the next record goes; everything before was written, not necessarily synced
         self._files = files
-        self._path = path
         self._fd = fd
         self._identity = identity
         self._table = bytearray()
@@ -161,7 +161,7 @@ class SegmentWriter:
         was promised and the number is spent.
         """
         path = segment_path(directory, number)
-        segment = cls(files, path, number, identity, files.open(path, create=True))
+        segment = cls(files, number, identity, files.open(path, create=True))
         try:
             key = BlockKey(identity.node_id, number, 0)
             header = plain_header(
@@ -185,16 +185,12 @@ class SegmentWriter:
     def append(self, buffers: Sequence[Buffer], nbytes: int) -> None:
         """Write `buffers`, together `nbytes`, at the end.
 
-        On OSError some of them may lie in the file: the tail is torn. The next append then begins at an
-        aligned place behind it, where recovery finds it by its magic.
+        After an OSError some of them may lie behind `end`, even whole ones: append nothing more to this
+        segment; the next one's header, written with a position of `end`, makes them not count (S2).
         """
-        try:
-            if write_all(self._files, self._fd, buffers, self.end) != self.end + nbytes:
-                raise AssertionError("a batch has another length than announced")
-            self.end += nbytes
-        except OSError:
-            self.end = align(self._files.size(self._path))
-            raise
+        if write_all(self._files, self._fd, buffers, self.end) != self.end + nbytes:
+            raise AssertionError("a batch has another length than announced")
+        self.end += nbytes
 
     def note(self, entries: bytes) -> None:
         """Packed table entries of records that were appended."""

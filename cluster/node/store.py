@@ -252,12 +252,14 @@ class Store:
             if key not in doomed:
                 doomed[key] = sequence
                 group.replaces(entry.payload_length)
-        if not doomed:
+        if self._active is None:
+            # Even when nothing is left to delete: a block that was refused, but lies whole behind the end of
+            # a segment, comes back at a restart unless a new segment says where that one ends.
+            write.refuse(room or Status.FAILED, "no segment to write to")
+        elif not doomed:
             # An earlier tombstone may still be unsynced: its delete must be as durable as this answer says.
             write.accept(Appended(self.incarnation, self._end(), 0))
             group.waiting.append(write)
-        elif self._active is None:
-            write.refuse(room or Status.FAILED, "no segment to write to")
         else:
             for key, copy in doomed.items():
                 sequence = self._take_sequence()
@@ -319,6 +321,7 @@ class Store:
                 return []
             self._full = True
             log.warning("disk full: %d writes refused", len(group.appended))
+            self._leave_segment(group)
             puts = [write for write in group.appended if write.op == Op.PUT_BLOCK]
             for write in puts or group.appended:
                 write.refuse(Status.READ_ONLY, "the disk is full")
@@ -364,6 +367,19 @@ class Store:
         self.incarnation = self._new_incarnation()
         for write in (*group.appended, *group.waiting) if group is not None else ():
             write.refuse(Status.FAILED, "the disk failed")
+
+    def _leave_segment(self, group: Group) -> None:
+        """The disk is full: what the failed append left must not come back after a restart."""
+        try:
+            self._sync()
+        except OSError as error:
+            self._fail(error, group)
+            return
+        active = self._active
+        assert active is not None
+        self._sealed_bytes += active.end
+        self._active = None
+        active.close()
 
     def _roll(self) -> None:
         """Seal the active segment: data first, then the key table, each with its sync."""

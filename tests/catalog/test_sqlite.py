@@ -4,10 +4,12 @@ import asyncio
 
 import pysqlite3.dbapi2 as driver
 import pytest
+import sqlalchemy as sa
 
-from catalog import buckets, listing, objects, sqlite
+from catalog import buckets, listing, objects, schema, sqlite
 from catalog.engine import Catalog
 from catalog.errors import CatalogRefused
+from catalog.statement import Reader, Statement
 from tests.catalog.making import SqliteStore, put, start_child, wait_for_line
 
 
@@ -39,6 +41,22 @@ async def test_s16_a_read_on_the_loop_leaves_no_snapshot_open(
     busy, log_frames, done_frames = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     other.close()
     assert (busy, log_frames, done_frames) == (0, 0, 0)
+
+
+async def test_s16_a_row_out_of_many_ends_its_statement(
+    store: SqliteStore, catalog: Catalog, bucket_id: int
+) -> None:
+    """`row` takes the first and lets go of the others. Break caught: `fetchone` instead of `fetchall`."""
+    await asyncio.gather(*(put(catalog, bucket_id, b"key-%d" % number) for number in range(3)))
+    connection = catalog._database.connect()
+    reader = Reader(connection.cursor(), catalog._database.dialect)
+    every_key = Statement(sa.select(schema.objects.c.key))
+    assert reader.row(every_key) == (b"key-0",)
+    await put(catalog, bucket_id, b"key-3")
+    other = driver.connect(str(store.path), isolation_level=None)
+    assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+    other.close()
+    connection.close()
 
 
 async def test_s16_reads_see_each_commit_at_once(

@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pysqlite3.dbapi2 as driver
@@ -240,8 +241,7 @@ async def test_s16_a_program_that_ignores_the_lock_is_waited_out(
 
 
 async def test_s16_the_log_is_checkpointed_under_the_lock(store: SqliteStore, clock: Clock) -> None:
-    """The write-ahead log does not grow without end, and SQLite never checkpoints by itself: the file stands
-    still until our limit is passed. Break caught: `_checkpoint_due` never set."""
+    """The write-ahead log does not grow without end. Break caught: `_checkpoint_due` never set."""
     catalog = store.open(clock, small_settings(wal_bytes_max=400_000))
     await catalog.start()
     bucket = await catalog.write(lambda tx: buckets.create(tx, name="bucket", owner="o", region="r"))
@@ -253,6 +253,19 @@ async def test_s16_the_log_is_checkpointed_under_the_lock(store: SqliteStore, cl
     assert store.path.stat().st_size > 100_000
     await catalog.close()
     assert not wal.exists()
+
+
+async def test_s16_sqlite_never_checkpoints_by_itself(
+    store: SqliteStore, catalog: Catalog, bucket_id: int
+) -> None:
+    """Which it would do in the middle of somebody's commit, before the next one is let in: the file stands
+    still until we say so. Break caught: connections without `wal_autocheckpoint = 0`."""
+    before = store.path.read_bytes()
+    await asyncio.gather(
+        *(put(catalog, bucket_id, sha256(b"%d" % number).digest()) for number in range(3000))
+    )
+    assert Path(f"{store.path}-wal").stat().st_size > 5 << 20  # its own limit is 4 MiB
+    assert store.path.read_bytes() == before
 
 
 async def test_a_busy_loop_does_not_starve_the_writer(catalog: Catalog, bucket_id: int) -> None:
@@ -355,7 +368,8 @@ async def _delete(catalog: Catalog, bucket_id: int, key: bytes) -> DeleteResult:
 
 
 async def test_s27_a_delete_that_meets_the_full_disk_is_repeated(catalog: Catalog, bucket_id: int) -> None:
-    """It shares its batch with the put that fills the disk, and still passes; the put's blob is queued."""
+    """It shares its batch with the put that fills the disk, is undone with it, and still passes; the put's
+    blob is queued. Break caught: `_fail_batch` that fails every request."""
     await put(catalog, bucket_id, b"old")
     _limit_pages(catalog, spare=20)
     blob = new_blob()
@@ -363,8 +377,8 @@ async def test_s27_a_delete_that_meets_the_full_disk_is_repeated(catalog: Catalo
     def fill(tx: Transaction) -> None:
         tx.execute(_FILL, (1, b"x" * 200_000))
 
-    filling, deleting = await asyncio.gather(
-        catalog.write(fill, blob=blob), _delete(catalog, bucket_id, b"old"), return_exceptions=True
+    deleting, filling = await asyncio.gather(
+        _delete(catalog, bucket_id, b"old"), catalog.write(fill, blob=blob), return_exceptions=True
     )
     assert (type(filling), deleting) == (CatalogFull, DeleteResult(existed=True))
     assert await objects.lookup(catalog, bucket_id, b"old") is None

@@ -43,6 +43,7 @@ async def queued(catalog: Catalog, count: int) -> list[RepairItem]:
             items = await catalog.read(lambda tx: work.due_repairs(tx, now_ms=LATER_MS, limit=1000))
             if len(items) >= count:
                 return items
+            await asyncio.sleep(0.01)
 
 
 async def test_each_fault_is_queued_once(catalog: Catalog, reporter: FaultReporter) -> None:

@@ -1,6 +1,7 @@
 """The sockets that the supervisor hands out."""
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +31,18 @@ def test_url_is_one_that_a_client_here_can_use(host: str, shown: str) -> None:
         socket.create_connection((shown, listener.getsockname()[1])).close()
 
 
-def test_children_do_not_inherit_by_accident() -> None:
-    with listening.listen_node() as listener:
+def test_a_node_listens_where_only_its_owner_can_connect(tmp_path: Path) -> None:
+    path = tmp_path / "node-1.sock"
+    listening.listen_node(path).close()  # left by an earlier life
+    with listening.listen_node(path) as listener:
+        assert listening.address(listener) == (str(path), 0)
         assert not listener.get_inheritable()
-        assert listener.getsockname()[0] == "127.0.0.1"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+def test_a_node_listens_on_the_loopback_where_the_path_is_too_long(tmp_path: Path) -> None:
+    with listening.listen_node(tmp_path / ("n" * 120)) as listener:
+        host, port = listening.address(listener)
+        assert host == "127.0.0.1"
+        socket.create_connection((host, port)).close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from botocore.config import Config
 ROOT = Path(__file__).resolve().parents[2]
 TRIVET = (sys.executable, "-m", "compose.cli.main")
 STOP_WAIT_S = 40.0
+# A store must not outlive a test run that was killed: SIGTERM when its parent is gone.
+WITH_US = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 CLEAN_CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60)
 
 
@@ -75,7 +78,7 @@ class Store:
         assert self._process is None, "it runs already"
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*TRIVET, "up", "--data", str(self.data), "--port", "0", *self._options],
+                [*WITH_US, *TRIVET, "up", "--data", str(self.data), "--port", "0", *self._options],
                 cwd=ROOT,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

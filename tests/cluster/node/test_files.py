@@ -38,7 +38,7 @@ def test_what_was_written_is_read(files: FileLayer, tmp_path: Path) -> None:
     assert bytes(buffer[:2]) == b"cd"
     assert files.preadv(fd, buffer, 10) == 0
     assert files.preadv(fd, bytearray(4), 4, nowait=True) == 4  # just written: in the page cache
-    with pytest.raises(OSError, match="") as caught:
+    with pytest.raises(OSError, match=r"nvalid|negative") as caught:
         files.preadv(fd, buffer, -8)
     assert caught.value.errno == errno.EINVAL
     files.fdatasync(fd)

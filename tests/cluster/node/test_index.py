@@ -166,7 +166,7 @@ def test_s7_a_second_process_reads_the_file(bench: NodeBench) -> None:
 def test_pages_match_a_model(
     stored: set[int], recent: dict[int, bool], unsynced: dict[int, bool], after: int, limit: int
 ) -> None:
-    model = {n: 1 for n in stored}
+    model = dict.fromkeys(stored, 1)
     index = Index(_environment(), NODE)
     index.write([(key(n), entry(n)) for n in stored], index.stored)
     for sequence, layer in ((2, recent), (3, unsynced)):
