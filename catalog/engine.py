@@ -1,4 +1,5 @@
-"""The catalog as its users see it: open, read, write. What differs between engines is in `sqlite.py`."""
+"""The catalog as its users see it: open, read, write. What differs between engines is in `sqlite.py`,
+and in `writer.py` as far as SQLite has one writer at a time."""
 
 from __future__ import annotations
 
@@ -79,6 +80,8 @@ def create(
     growing = path.with_name(path.name + ".new")
     for leftover in (growing, Path(f"{growing}-wal"), Path(f"{growing}-shm")):
         leftover.unlink(missing_ok=True)
+    # SQLite gives its log and index the mode of the file: for the owner only.
+    os.close(os.open(growing, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     database = _database(growing, settings)
     connection = database.initialise()
     migrating.migrate(database.engine(connection))
@@ -113,7 +116,7 @@ _GENERATION = Statement(sa.select(schema.meta.c.config_generation))
 
 def _bring_up_to_date(database: sqlite.Sqlite) -> None:
     connection = database.connect(query_only=False)
-    revision = migrating.revision_of(connection)
+    revision = sqlite.revision_of(connection)
     if revision == schema.HEAD_REVISION:
         connection.close()
         return
@@ -220,6 +223,10 @@ class Catalog:
     async def close(self) -> None:
         """Finish what waits, then close. The last process's close folds the log into the file, which is a
         checkpoint and so happens under the lock; without it the files are left to the process's end."""
+        if self._writer_connection is None:  # opened and never started
+            self._loop_connection.close()
+            self._lock.close()
+            return
         locked = await self._writer.finish()
         self._pool.close()
         if locked:
@@ -277,13 +284,15 @@ class Catalog:
 
     async def configuration(self) -> Configuration:
         """Cached configuration, proved to be as of now (S16): 3 µs unless some process has committed."""
-        self._settle()
         try:
             version = sqlite.data_version(self._loop_cursor)
         except sqlite.DriverError as error:
             if not sqlite.is_busy(error):
                 raise CatalogFailed(str(error)) from error
             version = -1
+        else:
+            self._writer.settle(version)
+            self._pool.settle()
         if version != self._proved_version or version == -1:
             await self._prove(version)
         return self._configuration

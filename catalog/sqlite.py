@@ -95,7 +95,8 @@ class Sqlite:
         return connection
 
     def engine(self, connection: Any) -> sa.Engine:
-        """A SQLAlchemy engine over one open connection, for migrations."""
+        """A SQLAlchemy engine over one open connection, in a transaction, for a migration."""
+        connection.execute("BEGIN IMMEDIATE")
         return sa.create_engine("sqlite://", module=driver, creator=lambda: connection, poolclass=NullPool)
 
 
@@ -120,6 +121,15 @@ def checkpoint(cursor: Any) -> None:
     """Bring the log's content into the file; the next commit then begins the log anew if no reader is in it."""
     cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
     cursor.fetchall()
+
+
+def revision_of(connection: Any) -> str | None:
+    """The schema revision of an open database, None when it has none."""
+    cursor = connection.cursor()
+    if not cursor.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchall():
+        return None
+    rows = cursor.execute("SELECT version_num FROM alembic_version").fetchall()
+    return rows[0][0] if rows else None
 
 
 def sync_file(path: Path) -> None:

@@ -139,15 +139,18 @@ class Writer:
         if blob is not None and len(self._abandoned) < self._settings.abandoned_blobs_max:
             self._abandoned.append(blob)
 
-    def settle(self) -> None:
+    def settle(self, version: int | None = None) -> None:
         """To be called often by what runs on the loop: lets the side thread come back when its call is over,
-        which on a busy loop it could not by itself (side_thread.py)."""
+        which on a busy loop it could not by itself (side_thread.py). `version`: the data version as just
+        read, if it was."""
         if self._state is _State.IDLE:
             return
-        # We hold the lock while committing: if the version moved since, it was our commit that moved it.
-        if self._state is _State.COMMITTING and self._data_version() != self._version_before:
-            self._thread.settle(_HAND_OVER_S)
-            return
+        if self._state is _State.COMMITTING:
+            now_at = self._data_version() if version is None else version
+            # We hold the lock while committing: if the version moved since, it was our commit that moved it.
+            if now_at != self._version_before:
+                self._thread.settle(_HAND_OVER_S)
+                return
         now = time.perf_counter()
         if now - self._lent > _LEND_EVERY_S:
             self._thread.settle(_LEND_S)

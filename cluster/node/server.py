@@ -16,17 +16,25 @@ from cluster.node.store import Store
 log = logging.getLogger("trivet.node")
 
 
-async def serve(
-    config: NodeConfig, sock: socket.socket, on_ready: Callable[[], None], files: FileLayer | None = None
-) -> None:
+async def serve(config: NodeConfig, sock: socket.socket, on_ready: Callable[[], None]) -> None:
     """Run a node on the listening `sock` until cancelled; then finish, sync and close everything.
 
     `on_ready` is called once requests are served. Raises NodeRefused (S23) or OSError when the directory
     can't be served, RuntimeError when the node can't go on; the process must end then.
     """
+    await run(await open_service(config, RealFiles()), sock, on_ready)
+
+
+async def open_service(config: NodeConfig, files: FileLayer) -> Service:
+    """Take the directory and recover, in a thread: the loop goes on meanwhile."""
+    store = await asyncio.get_running_loop().run_in_executor(None, Store.open, config, files)
+    return Service(config, store)
+
+
+async def run(service: Service, sock: socket.socket, on_ready: Callable[[], None]) -> None:
+    """The second half of `serve`. Owns `service` from now on."""
     loop = asyncio.get_running_loop()
-    store = await loop.run_in_executor(None, Store.open, config, files or RealFiles())
-    service = Service(config, store)
+    store = service.store
     service.writer.start()
     listener = await loop.create_server(lambda: Connection(service), sock=sock)
     log.info("node %s serves %d blocks", store.identity.name, store.status().blocks)
@@ -38,6 +46,9 @@ async def serve(
         service.stop()
         await loop.run_in_executor(None, service.finish)
         log.info("node %s stopped", store.identity.name)
+        raise
+    except RuntimeError:
+        store.abandon()
         raise
     finally:
         listener.close()

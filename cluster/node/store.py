@@ -168,7 +168,7 @@ class Store:
                 self._want_sync(group, write)
             else:
                 self._raise_fence(write)
-        again += self._append(group)
+        again = self._append(group) + again
         self._sync_group(group)
         return again
 

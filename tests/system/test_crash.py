@@ -104,7 +104,8 @@ def wait_for_writes(writers: list[Writer], goal: int) -> None:
 
 
 def test_p1_sigkill_of_all_processes_loses_nothing_acknowledged(new_store: Callable[..., Store]) -> None:
-    """Two fronts, so that two processes share the catalog."""
+    """Two fronts, so that two processes share the catalog. Went red (NoSuchKey for an acknowledged key) with the
+    catalog's writer answering a batch before its COMMIT."""
     store = new_store(("--fronts", "2"))
     store.start()
     store.client().create_bucket(Bucket=BUCKET)

@@ -38,6 +38,8 @@ class StoreModel(RuleBasedStateMachine):
         self.visible: list[State] = [None] * COUNT  # what a read finds
         # What a crash or a failed sync may leave: the durable state, and all that was tried since.
         self.could: list[set[State]] = [{None} for _ in range(COUNT)]
+        # Refused, but maybe whole in the file: may come back until the next answer about that block.
+        self.refused: list[set[State]] = [set() for _ in range(COUNT)]
         self.last: Appended | None = None  # covers everything appended so far
 
     # -- requests ------------------------------------------------------------------------------------------
@@ -57,6 +59,8 @@ class StoreModel(RuleBasedStateMachine):
         for (number, what, variant), status in zip(operations, statuses, strict=True):
             wanted = None if what == "delete" else variant
             self.could[number].add(wanted)
+            if status in (Status.FAILED, Status.READ_ONLY):
+                self.refused[number].add(wanted)
             conflict = wanted is not None and expected[number] not in (None, wanted)
             if not trouble:
                 assert status == (Status.CONFLICT if conflict else Status.OK)
@@ -71,10 +75,16 @@ class StoreModel(RuleBasedStateMachine):
             self.visible = expected
         acknowledged = self.acknowledged(operations, statuses)
         if acknowledged and not trouble:
+            # An append may have had to wait for a round behind the one that was synced.
+            appended = {number for number, what, _ in operations if what == "append"} - acknowledged.keys()
+            unsure = {number: self.could[number] for number in appended}
             self.settle()
+            for number, states in unsure.items():
+                self.could[number] = states
         for number, state in acknowledged.items():
             assert self.visible[number] == state
             self.could[number] = {state}
+            self.refused[number].clear()
 
     def write(self, number: int, what: str, variant: int) -> Write:
         if what == "delete":
@@ -100,7 +110,7 @@ class StoreModel(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """A sync covered everything appended."""
-        self.could = [{state} for state in self.visible]
+        self.could = [{state} | more for state, more in zip(self.visible, self.refused, strict=True)]
 
     def believe_what_is_seen(self) -> None:
         self.visible = self.seen()
@@ -132,6 +142,8 @@ class StoreModel(RuleBasedStateMachine):
 
     def after_start(self) -> None:
         self.believe_what_is_seen()
+        for states in self.refused:
+            states.clear()
         self.settle()  # a start makes durable what it found
         self.last = None
 
