@@ -42,6 +42,15 @@ same.
 """
 REGIONS = ("us-east-1", "us-west-1", "eu-west-1")
 
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
+    "MALLOC_ARENA_MAX": "2",
+}
+"""glibc would give each buffer of a stripe back to the kernel and fetch it page by page again: kept, encoding a MiB
+takes 0.07 ms instead of 0.5, and large writes double. Two arenas, because many keep memory that one would reuse.
+"""
+
 _log = logging.getLogger("trivet.compose")
 
 
@@ -112,7 +121,7 @@ class Store:
     ) -> None:
         self._settings = settings
         self._data = data
-        self._environment = {**environment, **settings.to_environment()}
+        self._environment = {**ALLOCATOR, **environment, **settings.to_environment()}
         self._s3_socket = s3_socket
         self._lock = lock
         self._node_dirs = node_dirs

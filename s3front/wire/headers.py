@@ -146,14 +146,16 @@ def http_date(ms: int) -> bytes:
 
 
 def iso_date(ms: int) -> str:
-    """Milliseconds since 1970 as S3 writes times in XML: ``2009-10-12T17:50:30.000Z``."""
-    second, millisecond = divmod(ms, 1000)
-    return f"{_iso_second(second)}.{millisecond:03d}Z"
+    """Milliseconds since 1970 as S3 writes times in XML: ``2009-10-12T17:50:30.000Z``.
+
+    Rounded down to the second, so that a listing and Last-Modified name the same instant.
+    """
+    return _iso_second(ms // 1000)
 
 
 @lru_cache(maxsize=4096)
 def _iso_second(second: int) -> str:
-    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+    return strftime("%Y-%m-%dT%H:%M:%S.000Z", gmtime(second))
 
 
 def parse_http_date(value: str) -> int | None:
