@@ -28,6 +28,7 @@ from catalog.transaction import Transaction
 if TYPE_CHECKING:
     from catalog.engine import Catalog
 
+_CHECKSUM_TYPES = ("FULL_OBJECT", "COMPOSITE")
 CHECKSUM_KINDS: tuple[tuple[str, str], ...] = (
     ("CRC32", "FULL_OBJECT"),
     ("CRC32", "COMPOSITE"),
@@ -39,6 +40,11 @@ CHECKSUM_KINDS: tuple[tuple[str, str], ...] = (
     ("SHA1", "COMPOSITE"),
     ("SHA256", "FULL_OBJECT"),
     ("SHA256", "COMPOSITE"),
+    *(
+        (name, kind)
+        for name in ("SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128")
+        for kind in _CHECKSUM_TYPES
+    ),
 )
 """Algorithm and type by `checksum_code`. Stored numbers: append only."""
 

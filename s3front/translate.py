@@ -46,7 +46,12 @@ def to_s3_error(  # noqa: PLR0911, PLR0912 - a table, written as a match
             return s3.OperationAborted()
         case catalog_errors.HorizonPassed() | catalog_errors.CatalogBusy() | cluster_errors.BudgetFull():
             return s3.SlowDown()
-        case catalog_errors.CatalogFull() | catalog_errors.CommitUnknown() | ClusterError():
+        case (
+            catalog_errors.CatalogFull()
+            | catalog_errors.CommitUnknown()
+            | catalog_errors.BlobAbandoned()
+            | ClusterError()
+        ):
             return s3.ServiceUnavailable()
         case _:
             return s3.InternalError()
