@@ -297,6 +297,11 @@ class Catalog:
             await self._prove(version)
         return self._configuration
 
+    @property
+    def known_configuration(self) -> Configuration:
+        """Cached configuration as last proved, for a caller that compares its generation with one read later."""
+        return self._configuration
+
     async def _prove(self, version: int) -> None:
         (generation,) = (await self.point(_GENERATION))[0]
         if generation != self._configuration.meta.config_generation:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from catalog import blobs, schema
+from catalog import blobs, buckets, schema
 from catalog.errors import Changed, NoSuchBucket, NoSuchKey, PreconditionFailed
 from catalog.model import (
     Attributes,
     BlobRow,
+    Bucket,
     Condition,
     DeleteResult,
     NewBlob,
@@ -67,6 +68,7 @@ _LOOKUP = Statement(
         _objects.c.version_id,
         _objects.c.content_type,
         _objects.c.attributes,
+        sa.select(schema.meta.c.config_generation).scalar_subquery(),
     )
     .join_from(_objects, schema.blobs, schema.blobs.c.id == _objects.c.blob_id)
     .where(_objects.c.bucket_id == parameter("p_bucket"), _objects.c.key == parameter("p_key")),
@@ -147,6 +149,24 @@ def checksum_code(attributes: Attributes) -> int | None:
     return None if checksum is None else _CODE_BY_KIND[checksum.algorithm, checksum.type]
 
 
+async def find(catalog: Catalog, name: str, key: bytes) -> tuple[Bucket | None, ObjectRow | None]:
+    """Bucket and current version at once, each None when it is missing; both as of the same moment (P4).
+
+    A cached bucket is proved by the config generation that the statement reads beside the object (S16), which saves
+    the proof of its own that `buckets.get` costs.
+    """
+    known = catalog.known_configuration
+    bucket = known.buckets.get(name)
+    if bucket is not None:
+        rows = await catalog.point(_LOOKUP, (bucket.id, key))
+        if rows and rows[0][17] == known.meta.config_generation:
+            blob = await _blob(catalog, rows[0])
+            if blob is not None:
+                return bucket, _object(key, rows[0], blob)
+    bucket = await buckets.get(catalog, name)
+    return bucket, None if bucket is None else await lookup(catalog, bucket.id, key)
+
+
 async def lookup(catalog: Catalog, bucket_id: int, key: bytes) -> ObjectRow | None:
     """The current version, or None. One statement on the loop's own connection; a multipart object and a
     blob of several runs take one more."""
@@ -154,10 +174,13 @@ async def lookup(catalog: Catalog, bucket_id: int, key: bytes) -> ObjectRow | No
         found = await catalog.point(_LOOKUP, (bucket_id, key))
         if not found:
             return None
-        row = found[0]
-        blob = await _blob(catalog, row)
+        blob = await _blob(catalog, found[0])
         if blob is not None:
-            break  # else the object was replaced and collected between two statements: look again
+            return _object(key, found[0], blob)
+        # The object was replaced and collected between two statements: look again.
+
+
+def _object(key: bytes, row: Row, blob: BlobRow) -> ObjectRow:
     return ObjectRow(
         key, row[14], row[10], row[11], row[13], row[12], row[15], unpack_attributes(row[16]), blob
     )

@@ -27,7 +27,11 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-")
 async def require_bucket(services: FrontServices, request: Request) -> Bucket:
     """The bucket the request names. Raises NoSuchBucket, or AccessDenied when it is not the expected owner's."""
     assert request.bucket is not None
-    bucket = await buckets.get(services.catalog, request.bucket)
+    return check_bucket(request, await buckets.get(services.catalog, request.bucket))
+
+
+def check_bucket(request: Request, bucket: Bucket | None) -> Bucket:
+    """`bucket`, if it is there. Raises NoSuchBucket, or AccessDenied when it is not the expected owner's."""
     if bucket is None:
         raise errors.NoSuchBucket(BucketName=request.bucket)
     if request.headers.get("x-amz-expected-bucket-owner", bucket.owner) != bucket.owner:

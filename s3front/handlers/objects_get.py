@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from catalog import objects
-from catalog.model import Bucket, ObjectRow
+from catalog.model import ObjectRow
 from s3front import errors
-from s3front.handlers.buckets import require_bucket
+from s3front.handlers.buckets import check_bucket
 from s3front.handlers.object_stream import open_pieces
 from s3front.handlers.versions import check_version_id
 from s3front.limits import PART_NUMBER_MAX
@@ -29,20 +29,21 @@ class Selection(NamedTuple):
     parts_count: int | None = None
 
 
-async def find_object(services: FrontServices, request: Request) -> tuple[Bucket, ObjectRow]:
-    """The bucket and the current object that the request names. Raises NoSuchBucket, NoSuchKey, NoSuchVersion."""
-    bucket = await require_bucket(services, request)
+async def find_object(services: FrontServices, request: Request) -> ObjectRow:
+    """The current object that the request names. Raises NoSuchBucket, NoSuchKey, NoSuchVersion, AccessDenied."""
+    assert request.bucket is not None
     assert request.key is not None
-    row = await objects.lookup(services.catalog, bucket.id, request.key)
+    bucket, row = await objects.find(services.catalog, request.bucket, request.key)
+    check_bucket(request, bucket)
     if row is None:
         raise errors.NoSuchKey(Key=request.key.decode())
     check_version_id(request)
-    return bucket, row
+    return row
 
 
 async def get_object(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html"""
-    _, row = await find_object(services, request)
+    row = await find_object(services, request)
     selection, headers = _prepare(request, row)
     start, stop = selection.start, selection.stop
     if start == stop:
@@ -53,7 +54,7 @@ async def get_object(services: FrontServices, request: Request) -> Response:
 
 async def head_object(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
-    _, row = await find_object(services, request)
+    row = await find_object(services, request)
     selection, headers = _prepare(request, row)
     return Response(selection.status, headers, content_length=selection.stop - selection.start)
 
