@@ -69,7 +69,7 @@ def up(settings: Settings, environment: Mapping[str, str]) -> int:
         try:
             root = credentials.settle(data, environment)
             credentials.settle_cluster_secret(data)
-            _clear_pid_files(data)
+            _clear_run_files(data)
             data.pid_file("supervisor").write_text(f"{os.getpid()}\n", encoding="ascii")
             try:
                 store = Store(
@@ -82,7 +82,7 @@ def up(settings: Settings, environment: Mapping[str, str]) -> int:
                 )
                 return asyncio.run(store.run(root))
             finally:
-                data.pid_file("supervisor").unlink(missing_ok=True)
+                _clear_run_files(data)
         finally:
             os.close(lock)
 
@@ -315,7 +315,8 @@ async def _answers(children: Sequence[Child], wait_s: float) -> None:
             await asyncio.gather(*(child.answered.wait() for child in children))
 
 
-def _clear_pid_files(data: DataDir) -> None:
-    """Those of a life that ended by SIGKILL name processes that are gone or, by now, somebody else's."""
-    for path in data.run.glob("*.pid"):
-        path.unlink(missing_ok=True)
+def _clear_run_files(data: DataDir) -> None:
+    """What a life that ended by SIGKILL left names processes that are gone or, by now, somebody else's."""
+    for pattern in ("*.pid", "*.sock"):
+        for path in data.run.glob(pattern):
+            path.unlink(missing_ok=True)

@@ -48,7 +48,8 @@ async def run(service: Service, sock: socket.socket, on_ready: Callable[[], None
         log.info("node %s stopped", store.identity.name)
         raise
     except RuntimeError:
-        store.abandon()
+        service.stop()
+        await loop.run_in_executor(None, service.abandon)
         raise
     finally:
         listener.close()

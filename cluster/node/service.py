@@ -87,6 +87,11 @@ class Service:
         self.pool.shutdown()
         self.writer.stop()
 
+    def abandon(self) -> None:
+        """Instead of `finish`, when a thread of ours died."""
+        self.pool.shutdown()
+        self.writer.abandon()
+
     def close(self) -> None:
         """Close all connections, once their replies are out."""
         self._ticker.cancel()

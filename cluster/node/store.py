@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+import lmdb
+
 from cluster.node.config import NodeConfig
 from cluster.node.files import FileLayer
 from cluster.node.group import Group, Write
@@ -23,6 +25,7 @@ from cluster.node.identity import (
     SEGMENT_DIR,
     FenceState,
     NodeIdentity,
+    NodeRefused,
     lock_directory,
     read_fence,
     read_identity,
@@ -118,6 +121,9 @@ class Store:
             )
             try:
                 found = recover(files, self._segments, self.identity, self._index, self._report)
+            except lmdb.Error as error:
+                self._index.close()
+                raise NodeRefused(f"the index can't be written: {error}") from error
             except BaseException:
                 self._index.close()
                 raise

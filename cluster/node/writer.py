@@ -25,6 +25,7 @@ from cluster.node.store import Store
 log = logging.getLogger("trivet.node")
 
 _STOP: Final[list[Write]] = []
+_PATIENCE_S: Final = 1.0  # between looks whether the writer is still there
 _CheckpointWanted = Future[Checkpoint | None]
 
 
@@ -46,6 +47,7 @@ class Writer:
         self._on_dead = on_dead
         self._queue: queue.SimpleQueue[list[Write] | _CheckpointWanted] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._dead = threading.Event()
         self._writer = threading.Thread(target=self._guard, args=(self._write,), name="writer", daemon=True)
         self._flusher = threading.Thread(target=self._guard, args=(self._flush,), name="flusher", daemon=True)
 
@@ -66,11 +68,21 @@ class Writer:
         self._writer.join()
         self._store.close()
 
+    def abandon(self) -> None:
+        """End what is left of the threads after one of them died, and give the directory back as it is."""
+        self._dead.set()
+        self._stopping.set()
+        self._queue.put(_STOP)
+        self._flusher.join()
+        self._writer.join()
+        self._store.abandon()
+
     def _guard(self, work: Callable[[], None]) -> None:
         try:
             work()
         except BaseException as error:
             log.critical("a thread of the node ended", exc_info=True)
+            self._dead.set()
             self._on_dead(error)
 
     def _write(self) -> None:
@@ -109,7 +121,7 @@ class Writer:
         while not self._stopping.wait(self._config.index_flush_s):
             wanted: _CheckpointWanted = Future()
             self._queue.put(wanted)
-            checkpoint = wanted.result()
+            checkpoint = self._wait_for(wanted)
             if checkpoint is None:
                 continue
             try:
@@ -119,3 +131,9 @@ class Writer:
                 if not failing:
                     log.warning("index not stored, trying again: %s", error)
                 failing = True
+
+    def _wait_for(self, wanted: _CheckpointWanted) -> Checkpoint | None:
+        while not self._dead.is_set():
+            with contextlib.suppress(TimeoutError):
+                return wanted.result(_PATIENCE_S)
+        return None

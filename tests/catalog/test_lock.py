@@ -1,7 +1,7 @@
 """The file lock: exclusive, fair, released by death."""
 
 import fcntl
-import threading
+import signal
 from pathlib import Path
 
 from catalog.lock import FileLock
@@ -31,28 +31,21 @@ def test_only_one_holds_the_lock(tmp_path: Path) -> None:
 
 
 def test_s16_whoever_releases_the_lock_queues_behind_whoever_waits(tmp_path: Path) -> None:
-    """Break caught: with one flock and no turnstile the releasing side, which is running, wins it back."""
-    path = tmp_path / "lock"
-    holder, waiter = FileLock(path), FileLock(path)
-    assert holder.try_acquire()
-    for _ in range(50):
-        has_it = threading.Event()
-
-        def wait_for_it(has_it: threading.Event = has_it) -> None:
-            waiter.acquire()
-            has_it.set()
-
-        thread = threading.Thread(target=wait_for_it)
-        thread.start()
-        _wait_until_someone_queues(path)
-        holder.release()
-        assert not holder.try_acquire()
-        thread.join()
-        assert has_it.is_set()
-        waiter.release()
-        holder.acquire()
-    holder.close()
-    waiter.close()
+    """The waiting process is stopped, so that it can't be the quicker one. Break caught: a `try_acquire` that
+    does not look at the turnstile wins the lock back."""
+    lock = FileLock(tmp_path / "catalog.lock")
+    assert lock.try_acquire()
+    with start_child("hold", str(tmp_path / "catalog.sqlite")) as child:
+        _wait_until_someone_queues(tmp_path / "catalog.lock")
+        child.send_signal(signal.SIGSTOP)
+        lock.release()
+        won = lock.try_acquire()
+        child.send_signal(signal.SIGCONT)
+        lock.release()
+        wait_for_line(child, "held")
+        child.kill()
+    assert not won
+    lock.close()
 
 
 def test_s16_a_dead_holder_holds_nothing(tmp_path: Path) -> None:

@@ -186,6 +186,13 @@ def test_messages_round_trip_and_reject_garbage(
     assert decode(msgspec.msgpack.encode([*fields, "later"])) == message
 
 
+def test_the_largest_lists_fit_into_a_header() -> None:
+    """Found when 10,000 were allowed: the header length is a u16."""
+    order = wire.DeleteBlocks(CLUSTER, (1 << 63) - 1, [(b"k" * 21, (1 << 64) - 1)] * wire.DELETE_BLOCKS_MAX)
+    page = wire.InventoryPage([(b"k" * 21, (1 << 64) - 1, (1 << 32) - 1)] * wire.INVENTORY_MAX, True)
+    assert max(len(encode(order)), len(encode(page))) <= wire.HEADER_BYTES_MAX
+
+
 # -- handshake --------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from cluster.node.config import NodeConfig
 from cluster.node.files import FileLayer, RealFiles
@@ -48,7 +48,8 @@ class NodeClient(asyncio.BufferedProtocol):
         self.transport.write(self.handshake.start())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for future in (*self.replies.values(), self.ready):
+        waiting: list[asyncio.Future[Any]] = [*self.replies.values(), self.ready]
+        for future in waiting:
             if not future.done():
                 future.set_exception(ConnectionError("connection lost"))
                 future.exception()  # it may be that nobody waits
@@ -111,6 +112,7 @@ class ServedNode:
         self.task = task
         self.service = service
         self.port = port
+        self.clients: list[NodeClient] = []
 
     async def connect(
         self, secret: bytes = SECRET, cluster_id: bytes = CLUSTER, *, wait: bool = True
@@ -119,9 +121,15 @@ class ServedNode:
         _, client = await loop.create_connection(
             lambda: NodeClient(secret, cluster_id), "127.0.0.1", self.port
         )
+        self.clients.append(client)
         if wait:
             await client.ready
         return client
+
+    async def hang_up(self) -> None:
+        for client in self.clients:
+            client.transport.close()
+            await client.lost
 
     async def stop(self) -> None:
         self.task.cancel()
@@ -152,5 +160,6 @@ async def served(
         try:
             yield node
         finally:
+            await node.hang_up()
             if not task.done():
                 await node.stop()

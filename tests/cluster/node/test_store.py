@@ -1,13 +1,19 @@
 """What a node answers, and what is left of it after crashes, failed syncs and full disks."""
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
+import lmdb
+import msgspec
 import pytest
+from awscrt.checksums import crc32c
 
+from cluster.node.group import Write
+from cluster.node.identity import NodeRefused
 from cluster.node.store import BadRange, BlockMissing
 from cluster.wire import Appended, Op, Status, Sync, Synced
-from codec.block import PAGE_BYTES, BlockCorrupt, pack_key, parse_header, verify_pages
+from codec.block import PAGE_BYTES, BlockCorrupt, pack_key, page_checksums, parse_header, verify_pages
 from tests.cluster.node.memory_disk import MemoryDisk, Trap
 from tests.cluster.node.node_bench import (
     CATALOG,
@@ -88,8 +94,6 @@ def test_s1_a_position_that_was_never_given_out_is_refused(bench: NodeBench) -> 
 
 def test_s1_sync_and_puts_of_one_batch(bench: NodeBench) -> None:
     answer = bench.append(1)
-    from cluster.node.group import Write
-
     sync = Write(Op.SYNC, Sync(answer.incarnation, answer.position))
     put = put_write(key_of(2), payload_of(2))
     calls = bench.disk.calls["fdatasync"]
@@ -222,11 +226,36 @@ def test_s5_other_bytes_under_a_key_are_refused(bench: NodeBench) -> None:
     assert bench.put(1, payload_of(2)) == Status.CONFLICT
     different_code = put_write(key_of(1), payload_of(1))
     message = different_code.message
-    from msgspec.structs import replace
-
-    different_code.message = replace(message, k=3)
+    different_code.message = msgspec.structs.replace(message, k=3)
     assert bench.commit(different_code) == [Status.CONFLICT]
     assert bench.read(1) == payload_of(1)
+
+
+def test_s5_bytes_are_compared_not_checksums(bench: NodeBench) -> None:
+    """Two payloads of one checksum: crc32c is linear, so a difference with checksum 0 is easily found.
+
+    Broken once: compared page tables only; the second object would have been given the first one's bytes.
+    """
+    zero = crc32c(bytes(100))
+    basis: dict[int, tuple[int, int]] = {}  # highest bit -> (checksum, difference)
+    difference = 0
+    for bit in range(40):
+        message = 1 << bit
+        checksum = crc32c(message.to_bytes(100, "big")) ^ zero
+        while checksum and checksum.bit_length() in basis:
+            other = basis[checksum.bit_length()]
+            checksum, message = checksum ^ other[0], message ^ other[1]
+        if not checksum:
+            difference = message
+            break
+        basis[checksum.bit_length()] = (checksum, message)
+    one = payload_of(1)
+    two = (int.from_bytes(one, "big") ^ difference).to_bytes(100, "big")
+    assert one != two
+    assert page_checksums(one) == page_checksums(two)
+    assert bench.put(1, one) == Status.OK
+    assert bench.put(1, two) == Status.CONFLICT
+    assert bench.read(1) == one
 
 
 def test_s5_rotten_duplicate_is_superseded(bench: NodeBench) -> None:
@@ -312,7 +341,7 @@ def test_s20_a_delete_names_a_copy(bench: NodeBench) -> None:
 def test_s20_a_lost_sequence_is_never_given_out_again(bench: NodeBench, seed: int) -> None:
     """Broken once: went on at the highest sequence found; the number of a lost record named a new one."""
     bench.put(0)
-    lost = bench.append(1)
+    lost = [bench.append(n) for n in range(10, 20)][-1]
     bench.power_cut(seed)
     assert bench.append(2, sync=True).sequence > lost.sequence
     bench.power_cut(seed)
@@ -520,6 +549,26 @@ def test_inventory_is_in_key_order_whatever_layer_holds_an_entry(bench: NodeBenc
     rest = bench.store.inventory(first.entries[-1][0], 3)
     assert (first.entries + rest.entries, rest.more) == (page.entries, False)
     assert page.entries[0][2] == 100
+
+
+def test_an_index_file_without_room_stops_puts_and_starts(tmp_path: Path) -> None:
+    bench = NodeBench(tmp_path, index_map_bytes=100_000, index_recent_max=2000)
+    for start in range(0, 2400, 100):
+        batch = [put_write(key_of(n), b"x") for n in range(start, start + 100)]
+        statuses = set(bench.commit(*batch))
+    assert statuses == {Status.READ_ONLY}
+    with pytest.raises(lmdb.MapFullError):
+        bench.checkpoint()
+    assert bench.read(1999) == b"x"
+    assert bench.delete(0) == Status.OK
+    bench.store.abandon()
+    bench.disk.kill()
+    with pytest.raises(NodeRefused, match="index"):
+        bench.open()
+    bench.config = replace(bench.config, index_map_bytes=1 << 24)
+    bench.open()
+    assert (bench.read(0), bench.read(1999)) == (None, b"x")
+    bench.store.abandon()
 
 
 def test_index_file_that_does_not_keep_up_stops_puts(tmp_path: Path) -> None:

@@ -203,5 +203,5 @@ class StoreModel(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-StoreModel.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
+StoreModel.TestCase.settings = settings(max_examples=150, stateful_step_count=25)
 TestStoreModel = StoreModel.TestCase
