@@ -43,8 +43,8 @@ same.
 REGIONS = ("us-east-1", "us-west-1", "eu-west-1")
 
 ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(2 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(4 << 20),
     "MALLOC_ARENA_MAX": "2",
 }
 """glibc would give each buffer of a stripe back to the kernel and fetch it page by page again: kept, encoding a MiB

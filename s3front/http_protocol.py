@@ -10,42 +10,74 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from s3front.errors import BadRequest, RequestHeaderSectionTooLarge, RequestTimeout, S3Error, render
 from s3front.limits import BODY_WAIT_S, HEADER_BYTES_MAX, HEADER_WAIT_S, SEND_WAIT_S
 
 
-class _JoinedHead:
-    """A transport that sends the head of an answer together with what follows it: one system call instead of two.
+class _Answer(RequestResponseCycle):
+    """uvicorn's cycle of one request, with an answer that costs one system call and one look at its headers.
 
-    uvicorn writes head and body apart. Whoever ends an answer without a body must call `flush`.
+    uvicorn writes head and body apart and searches each name and value for characters that have no place there; here
+    the head leaves with the first piece of the body and is checked as a whole. Answers have a Content-Length or no
+    body: what is not S3 (health) is made by Starlette, which sets it.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
+    head = b""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes | memoryview) -> None:
-        if self._head:
-            pieces, self._head = (self._head, data), b""
-            self._transport.writelines(pieces)
-        elif isinstance(data, bytes) and data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
-            self._head = data  # a body that looks like a head only waits for what follows it, or for flush
+    async def send(self, message: Any) -> None:
+        """The ASGI callable. Raises RuntimeError for an answer that would break the protocol."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if not self.response_started:
+            self._start(message["status"], message["headers"])
+        elif not self.response_complete:
+            self._continue(message.get("body", b""), more=message.get("more_body", False))
         else:
-            self._transport.write(data)
+            raise RuntimeError("the answer is complete already")
 
-    def flush(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
+    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        parts = [STATUS_LINE[status]]
+        for name, value in (*self.default_headers, *headers):
+            if name == b"content-length":
+                self.expected_content_length = int(value)
+            elif name == b"connection":
+                self.keep_alive = False  # "close" is all we ever say
+            parts += (name, b": ", value, b"\r\n")
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"\r\n")
+        head = b"".join(parts)
+        lines = len(parts) // 4 + 2 + (not self.keep_alive)
+        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+            raise RuntimeError("a header would break the head of the answer")
+        if self.scope["method"] == "HEAD" or status in (204, 304):
+            self.expected_content_length = 0
+        self.head = head
 
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
+    def _continue(self, body: bytes | memoryview, *, more: bool) -> None:
+        if self.scope["method"] == "HEAD":
+            body = b""
+        left = self.expected_content_length = self.expected_content_length - len(body)
+        if left < 0 or (left and not more):
+            raise RuntimeError(f"the body does not have the announced length ({left} bytes are left)")
+        if self.head:
+            pieces, self.head = (self.head, body), b""
+            self.transport.writelines(pieces if body else pieces[:1])
+        elif body:
+            self.transport.write(body)
+        if not more:
+            self.response_complete = True
+            self.message_event.set()
+            if not self.keep_alive:
+                self.transport.close()
+            self.on_response()
 
 
 class S3HttpProtocol(HttpToolsProtocol):
@@ -65,13 +97,17 @@ class S3HttpProtocol(HttpToolsProtocol):
     # -- the client owes bytes -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._joined = _JoinedHead(transport)  # type: ignore[arg-type]
-        super().connection_made(self._joined)  # type: ignore[arg-type]
+        super().connection_made(transport)  # type: ignore[arg-type]
         self._watch_receiving(HEADER_WAIT_S)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._headers_pending or self._body_pending:
+        if (self._headers_pending or self._body_pending) and not self.transport.is_closing():
+            if self._headers_pending:
+                self._header_bytes += len(data)
+                if self._header_bytes > HEADER_BYTES_MAX:
+                    self._refuse(RequestHeaderSectionTooLarge(MaxSizeAllowed=HEADER_BYTES_MAX))
+                    return
             self._received_s = self.loop.time()
             if self._receive_timer is None:
                 self._watch_receiving(HEADER_WAIT_S if self._headers_pending else BODY_WAIT_S)
@@ -130,22 +166,12 @@ class S3HttpProtocol(HttpToolsProtocol):
         self._headers_began_s = self.loop.time()
         self._headers_pending = True
 
-    def on_url(self, url: bytes) -> None:
-        self._count_header_bytes(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_header_bytes(len(name) + len(value) + 4)
-        super().on_header(name, value)
-
-    def _count_header_bytes(self, count: int) -> None:
-        self._header_bytes += count
-        if self._header_bytes > HEADER_BYTES_MAX:
-            self._header_error = RequestHeaderSectionTooLarge(MaxSizeAllowed=HEADER_BYTES_MAX)
-            raise ValueError("request headers too large")
-
     def on_headers_complete(self) -> None:
         self._headers_pending = False
+        size = len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
+        if size > HEADER_BYTES_MAX:
+            self._header_error = RequestHeaderSectionTooLarge(MaxSizeAllowed=HEADER_BYTES_MAX)
+            raise ValueError("request headers too large")  # the parser gives up and calls send_400_response
         self._body_pending = True
         super().on_headers_complete()
 
@@ -153,9 +179,9 @@ class S3HttpProtocol(HttpToolsProtocol):
         self._body_pending = False
         super().on_message_complete()
 
-    def on_response_complete(self) -> None:
-        self._joined.flush()  # HEAD: there was no body to go with
-        super().on_response_complete()
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        cycle.__class__ = _Answer
+        super()._start_asgi_task(cycle, app)
 
     # -- refusals --------------------------------------------------------------------------------------------------
 

@@ -87,6 +87,7 @@ class Connection(asyncio.BufferedProtocol):
         self._paused = False  # reading from the peer
         self._choked = False  # the peer does not take what we write
         self._writes: list[Write] = []
+        self._working = False
         self._name = "?"
         self._transport: asyncio.Transport
 
@@ -184,25 +185,24 @@ class Connection(asyncio.BufferedProtocol):
 
     def work(self) -> None:
         """Handle the frames that wait, as far as limits allow; ask for more when none is left."""
-        service, config, backlog = self._service, self._config, self._backlog
-        if service.stopping or self._transport.is_closing():
+        if self._working or self._service.stopping or self._transport.is_closing():
             return
-        while backlog:
-            if self._out_bytes > _FLUSH_BYTES:
+        backlog = self._backlog
+        self._working = True  # a transport may call resume_writing from within a write
+        try:
+            while True:
+                while backlog and not self._is_held_back():
+                    self._handle(backlog.popleft())
+                    if self._out_bytes > _FLUSH_BYTES:
+                        self.flush()
+                if self._writes:
+                    self._service.writer.submit(self._writes)
+                    self._writes = []
                 self.flush()
-            if self._choked or self._pooled_bytes > config.reply_bytes_max:
-                break
-            if self._queued_bytes > config.connection_queue_bytes_max:
-                break
-            if service.queued_bytes > config.queue_bytes_max:
-                service.wait_for_room(self)
-                break
-            self._handle(backlog.popleft())
-        if self._writes:
-            service.writer.submit(self._writes)
-            self._writes = []
-        if self._out:
-            self.flush()
+                if not backlog or self._is_held_back():
+                    break
+        finally:
+            self._working = False
         if backlog:
             if not self._paused:
                 self._paused = True
@@ -210,6 +210,18 @@ class Connection(asyncio.BufferedProtocol):
         elif self._paused:
             self._paused = False
             self._transport.resume_reading()
+
+    def _is_held_back(self) -> bool:
+        """Whether the next request has to wait: something will call `work` again."""
+        service, config = self._service, self._config
+        if self._choked or self._pooled_bytes > config.reply_bytes_max:
+            return True
+        if self._queued_bytes > config.connection_queue_bytes_max:
+            return True
+        if service.queued_bytes > config.queue_bytes_max:
+            service.wait_for_room(self)
+            return True
+        return False
 
     def _handle(self, frame: Frame) -> None:
         op = frame.op
@@ -342,9 +354,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def flush(self) -> None:
         """Send what is queued with one write."""
-        out, self._out, self._out_bytes = self._out, [], 0
-        if out and not self._transport.is_closing():
-            self._transport.writelines(out)
+        out = self._out
+        if out:
+            self._out, self._out_bytes = [], 0
+            if not self._transport.is_closing():
+                self._transport.writelines(out)
 
     def stop(self) -> None:
         """No further requests; replies still go out."""

@@ -32,9 +32,10 @@ from cluster.node.identity import (
     store_fence,
 )
 from cluster.node.index import TOMBSTONE, Checkpoint, Index, IndexReader, unpack_entry
+from cluster.node.log import NodeLog
 from cluster.node.records import Records
 from cluster.node.recovery import recover
-from cluster.node.segment import SegmentReaders, SegmentWriter, position
+from cluster.node.segment import SegmentReaders, offset_of, position
 from cluster.wire import (
     Appended,
     DeleteBlocks,
@@ -87,7 +88,6 @@ class Store:
         self._damage: Counter[str] = Counter()
         self._damage_lock = threading.Lock()
         self._lock_fd = -1
-        self._active: SegmentWriter | None = None
         self._full = False
         self.incarnation = new_incarnation()
 
@@ -132,10 +132,7 @@ class Store:
             raise
         self._writer_reader = IndexReader(self._index)
         self._loop_reader = IndexReader(self._index)
-        self._synced = found.position
-        self._next_segment = found.next_segment
-        self._sequence = found.sequence
-        self._sealed_bytes = found.segment_bytes
+        self._log = NodeLog(files, self._segments, self.identity, found, config.segment_bytes)
 
     def _report(self, kind: str, segment: int, offset: int, length: int) -> None:
         """Damage is counted for the steward and logged, never skipped silently (S4)."""
@@ -192,10 +189,10 @@ class Store:
                 needed += len(message.blocks) * header_bytes(0)
         if not needed:
             return None
-        if self._active is not None and self._active.end + needed > self._config.segment_bytes:
+        if self._log.is_full(needed):
             self._roll()
         refusal = None
-        if self._active is None:
+        if self._log.active is None:
             refusal = self._begin_segment()
         if refusal is None and puts:
             self._full = not self._takes_puts(needed)
@@ -212,7 +209,8 @@ class Store:
         """Append a block, or find that it is there (S5). False: decide after this round."""
         message = write.message
         assert isinstance(message, PutBlock)
-        assert self._active is not None
+        active = self._log.active
+        assert active is not None
         key = BlockKey(message.blob, message.stripe, message.shard)
         packed = pack_key(key)
         if packed in group.entries:
@@ -227,16 +225,16 @@ class Store:
             if same:
                 end = position(entry.segment, entry.offset + record_bytes(entry.payload_length))
                 write.accept(Appended(self.incarnation, end, entry.sequence))
-                if message.sync and end > self._synced:
+                if message.sync and end > self._log.synced:
                     group.waiting.append(write)
                 return True
             group.replaces(entry.payload_length)
         group.add_shard(
-            self._active,
+            active,
             write,
             key,
             packed,
-            sequence=self._take_sequence(),
+            sequence=self._log.take_sequence(),
             cluster_id=self.identity.cluster_id,
         )
         return True
@@ -258,21 +256,20 @@ class Store:
             if key not in doomed:
                 doomed[key] = sequence
                 group.replaces(entry.payload_length)
-        if self._active is None:
+        active = self._log.active
+        if active is None:
             # Even when nothing is left to delete: a block that was refused, but lies whole behind the end of
             # a segment, comes back at a restart unless a new segment says where that one ends.
             write.refuse(room or Status.FAILED, "no segment to write to")
         elif not doomed:
             # An earlier tombstone may still be unsynced: its delete must be as durable as this answer says.
-            write.accept(Appended(self.incarnation, self._end(), 0))
+            write.accept(Appended(self.incarnation, self._log.end, 0))
             group.waiting.append(write)
         else:
             for key, copy in doomed.items():
-                sequence = self._take_sequence()
-                group.add_tombstone(
-                    self._active, key, copy, sequence=sequence, cluster_id=self.identity.cluster_id
-                )
-            group.add_delete(self._active, write, sequence)
+                sequence = self._log.take_sequence()
+                group.add_tombstone(active, key, copy, sequence=sequence, cluster_id=self.identity.cluster_id)
+            group.add_delete(active, write, sequence)
         return True
 
     def _obey(self, write: Write, catalog_id: bytes, term: int) -> bool:
@@ -305,22 +302,23 @@ class Store:
         assert isinstance(message, Sync)
         if message.incarnation != self.incarnation:
             write.refuse(Status.STALE_INCARNATION, "the node has another incarnation now (S1)")
-        elif message.position > self._end():
+        elif message.position > self._log.end:
             write.refuse(Status.BAD_REQUEST, "nothing was appended there yet")
         else:
-            write.accept(Synced(self.incarnation, max(self._synced, message.position)))
-            if message.position > self._synced:
+            write.accept(Synced(self.incarnation, max(self._log.synced, message.position)))
+            if message.position > self._log.synced:
                 group.waiting.append(write)
 
     def _append(self, group: Group) -> list[Write]:
         """Write the group's records and show them; returns deletes to be tried again without the puts."""
         if not group.buffers:
             return []
-        assert self._active is not None
-        header = self._active.batch_header(self._synced)
+        active = self._log.active
+        assert active is not None
+        header = active.batch_header(self._log.synced)
         assert len(header) == group.header_bytes
         try:
-            self._active.append([header, *group.buffers], group.nbytes)
+            active.append([header, *group.buffers], group.nbytes)
         except OSError as error:
             if error.errno not in _FULL:
                 self._fail(error, group)
@@ -334,13 +332,13 @@ class Store:
             rest = [write for write in group.appended if write.op != Op.PUT_BLOCK] if puts else []
             group.forget_appended()
             return rest
-        self._active.note(bytes(group.table))
+        active.note(bytes(group.table))
         self._index.apply(group.entries, group.blocks, group.live_bytes)
         return []
 
     def _sync_group(self, group: Group) -> None:
         """One fdatasync for all of the group who wait for one."""
-        if not group.waiting and self._end() - self._synced <= self._config.unsynced_bytes_max:
+        if not group.waiting and self._log.end - self._log.synced <= self._config.unsynced_bytes_max:
             return
         try:
             self._sync()
@@ -349,11 +347,7 @@ class Store:
 
     def _sync(self) -> None:
         """All appended records are durable when this returns; OSError must lead to `_fail` (S2)."""
-        end = self._end()
-        if end > self._synced:
-            assert self._active is not None
-            self._active.sync()
-            self._synced = end
+        if self._log.sync():
             self._index.synced()
 
     def _fail(self, error: OSError, group: Group | None) -> None:
@@ -362,14 +356,12 @@ class Store:
         The next segment's header says where this one ends. The incarnation changes, so that no front
         counts a shard whose append was answered before (S1).
         """
-        active = self._active
+        active = self._log.active
         assert active is not None
         log.error("segment %08x failed (%s): new incarnation", active.number, error)
-        self._report("failed", active.number, self._synced & 0xFFFFFFFF, active.end)
+        self._report("failed", active.number, offset_of(self._log.synced), active.end)
         self._index.withdraw()
-        self._sealed_bytes += active.end
-        self._active = None
-        active.close()
+        self._log.leave()
         self.incarnation = self._new_incarnation()
         for write in (*group.appended, *group.waiting) if group is not None else ():
             write.refuse(Status.FAILED, "the disk failed")
@@ -380,60 +372,27 @@ class Store:
             self._sync()
         except OSError as error:
             self._fail(error, group)
-            return
-        active = self._active
-        assert active is not None
-        self._sealed_bytes += active.end
-        self._active = None
-        active.close()
+        else:
+            self._log.leave()
 
     def _roll(self) -> None:
         """Seal the active segment: data first, then the key table, each with its sync."""
-        active = self._active
-        assert active is not None
         try:
             self._sync()
         except OSError as error:
             self._fail(error, None)
-            return
-        try:
-            active.seal(self._sequence)
-        except OSError as error:
-            # All its records are durable; without a table a rebuild has to scan it.
-            log.warning("segment %08x: no key table written: %s", active.number, error)
-        self._synced = position(active.number, active.end)
-        self._sealed_bytes += active.end
-        self._active = None
-        active.close()
+        else:
+            self._log.seal()
 
     def _begin_segment(self) -> Status | None:
         """Start the next segment; why it can't be, or None."""
-        number = self._next_segment
-        self._next_segment += 1
         try:
-            active = SegmentWriter.create(
-                self._files,
-                self._segments,
-                number,
-                self.identity,
-                sequence=self._take_sequence(),
-                synced_position=self._synced,
-            )
+            self._log.begin()
         except OSError as error:
-            log.warning("segment %08x not begun: %s", number, error)
+            log.warning("no new segment: %s", error)
             self._full = error.errno in _FULL
             return Status.READ_ONLY if self._full else Status.FAILED
-        self._active = active
-        self._synced = position(number, active.end)
         return None
-
-    def _take_sequence(self) -> int:
-        self._sequence += 1
-        return self._sequence - 1
-
-    def _end(self) -> int:
-        """The position behind everything appended."""
-        return self._synced if self._active is None else position(self._active.number, self._active.end)
 
     def _free_bytes(self) -> int:
         return self._files.free_bytes(self._segments)
@@ -447,7 +406,7 @@ class Store:
         except OSError as error:
             self._fail(error, None)
         self._writer_reader.release()
-        return self._index.begin_checkpoint(self._synced, self._sequence)
+        return self._index.begin_checkpoint(self._log.synced, self._log.next_sequence)
 
     def store_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Any thread: one synced index transaction. Raises lmdb.Error or OSError; then try again later."""
@@ -456,9 +415,9 @@ class Store:
 
     def close(self) -> None:
         """Sync, seal, store the index, give the directory back. Safe to skip: a start recovers."""
-        if self._active is not None:
+        if self._log.active is not None:
             self._roll()
-        checkpoint = self._index.begin_checkpoint(self._synced, self._sequence)
+        checkpoint = self._index.begin_checkpoint(self._log.synced, self._log.next_sequence)
         if checkpoint is not None:
             self.store_checkpoint(checkpoint)
         self.abandon()
@@ -469,9 +428,7 @@ class Store:
         self._loop_reader.release()
         self._index.close()
         self._readers.close()
-        if self._active is not None:
-            self._active.close()
-            self._active = None
+        self._log.leave()
         self._files.close(self._lock_fd)
 
     # -- reading: any thread -------------------------------------------------------------------------------
@@ -510,13 +467,12 @@ class Store:
 
     def status(self) -> NodeStatus:
         """What the steward wants to know."""
-        active = self._active
         free = self._free_bytes()
         return NodeStatus(
             node_id=self.identity.node_id,
             incarnation=self.incarnation,
             blocks=self._index.blocks,
-            segment_bytes=self._sealed_bytes + (active.end if active is not None else 0),
+            segment_bytes=self._log.bytes,
             live_bytes=self._index.live_bytes,
             free_bytes=free,
             damage=self._damage_counts(),

@@ -10,5 +10,8 @@ def test_every_algorithm_has_its_stored_numbers() -> None:
 
 
 def test_stored_numbers_never_change() -> None:
-    assert [CHECKSUM_KINDS.index(kind) for kind in (("CRC32", "FULL_OBJECT"), ("SHA256", "COMPOSITE"))] == [0, 9]
+    assert [CHECKSUM_KINDS.index(kind) for kind in (("CRC32", "FULL_OBJECT"), ("SHA256", "COMPOSITE"))] == [
+        0,
+        9,
+    ]
     assert CHECKSUM_KINDS[10:12] == (("SHA512", "FULL_OBJECT"), ("SHA512", "COMPOSITE"))

@@ -195,7 +195,7 @@ def put_with_trailer(store: Store, algorithm: str, body: bytes, checksum: str) -
     }
     request = AWSRequest(method="PUT", url=url, headers=headers)
 
-    class Signer(botocore_auth.S3SigV4Auth):
+    class Signer(botocore_auth.S3SigV4Auth):  # type: ignore[misc]
         def payload(self, request: Any) -> str:
             return mode
 

@@ -134,7 +134,6 @@ def test_s4_each_batch_knows_what_was_synced_before_it(bench: NodeBench) -> None
 
 @pytest.mark.parametrize("seed", range(30))
 def test_s4_a_torn_tail_never_takes_what_was_acknowledged(bench: NodeBench, seed: int) -> None:
-    """Broken once: stopped the scan at the first bad record; blocks behind it were lost."""
     chance = random.Random(seed)
     acknowledged = []
     for number in range(12):
@@ -174,7 +173,8 @@ def test_s4_a_file_that_ends_anywhere_behind_the_synced_position(bench: NodeBenc
 
 
 def test_s4_damage_below_the_synced_position_is_reported_and_passed(bench: NodeBench) -> None:
-    """Broken once: took all bad records for a torn tail; nobody heard of the damage."""
+    """Broken once: took all bad records for a torn tail, nobody heard of the damage; another time stopped
+    the scan at the first bad record, the blocks behind it were lost."""
     for number in range(4):
         bench.put(number)
     bench.rot(1, at=10)  # the header: no length to go by
@@ -207,7 +207,6 @@ def test_s4_nothing_is_truncated(bench: NodeBench) -> None:
 
 
 def test_s4_recovery_seals_and_the_next_append_begins_a_segment(bench: NodeBench) -> None:
-    """Broken once: went on appending to the old segment behind its torn tail."""
     bench.put(1)
     bench.kill()
     first = bench.segments()[0]
