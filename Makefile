@@ -23,7 +23,7 @@ help:
 	@echo "make clean                          remove the virtual environment and caches, never data"
 
 up: $(VENV)/.runtime
-	@exec $(RUN) -m compose.cli.main up --port $(PORT) --data "$(DATA)"
+	@exec $(VENV)/bin/trivet up --port $(PORT) --data "$(DATA)"
 
 test: $(VENV)/.dev system-packages lint
 	$(RUN) -m pytest $(ARGS)
@@ -39,7 +39,7 @@ bench: $(VENV)/.dev
 
 lock: $(VENV)/.venv
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip --quiet install pip-tools
-	$(LOCK) --output-file=requirements.lock pyproject.toml
+	$(LOCK) --build-deps-for=editable --allow-unsafe --output-file=requirements.lock pyproject.toml
 	$(LOCK) --extra=dev --all-build-deps --allow-unsafe --output-file=requirements-dev.lock pyproject.toml
 
 LOCK := $(VENV)/lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras \
@@ -67,10 +67,11 @@ $(VENV)/.venv:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# Run from the source tree, nothing of Trivet itself is installed: there is nothing to build.
-$(VENV)/.runtime: requirements.lock | $(VENV)/.venv
+# Trivet itself is installed as a link to this tree, which also makes the command $(VENV)/bin/trivet.
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/.venv
 	@echo "installing packages (requirements.lock)"
 	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/.venv

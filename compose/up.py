@@ -282,6 +282,7 @@ class Store:
             )
 
     def _banner(self, root: credentials.RootCredentials) -> str:
+        """What a person needs to begin, on stdout; the log, which is kept, goes to stderr and holds no secret."""
         endpoint = listening.url(self._s3_socket)
         from_environment = credentials.from_environment(self._environment) is not None
         if from_environment:
@@ -291,7 +292,7 @@ class Store:
                 f'AWS_SECRET_ACCESS_KEY="${credentials.SECRET_KEY_VARIABLE}" aws'
             )
         else:
-            secret = f"in {self._data.credentials} (readable by you only)"
+            secret = root.secret_key
             path = shlex.quote(str(self._data.credentials))
             variables = f"AWS_SHARED_CREDENTIALS_FILE={path} aws --profile {credentials.PROFILE}"
         aws = f"{variables} --endpoint-url {endpoint} --region {self._settings.region}"

@@ -39,7 +39,7 @@ class NodeLog:
         return self.synced if active is None else position(active.number, active.end)
 
     @property
-    def bytes(self) -> int:
+    def total_bytes(self) -> int:
         """Size of all segments. May be asked by any thread."""
         active = self.active
         return self._earlier_bytes + (0 if active is None else active.end)

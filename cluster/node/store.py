@@ -472,7 +472,7 @@ class Store:
             node_id=self.identity.node_id,
             incarnation=self.incarnation,
             blocks=self._index.blocks,
-            segment_bytes=self._log.bytes,
+            segment_bytes=self._log.total_bytes,
             live_bytes=self._index.live_bytes,
             free_bytes=free,
             damage=self._damage_counts(),
