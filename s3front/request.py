@@ -23,11 +23,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 ADMIN_PREFIX = b"/-/"
 
-SIGNATURE_PARAMETERS = frozenset(
-    f"x-amz-{name}"
-    for name in ("algorithm", "credential", "date", "expires", "signedheaders", "signature", "security-token")
-)
-
 
 class Request:
     """What the pipeline and the handlers know of a request; filled in as it walks down the pipeline.
@@ -78,10 +73,9 @@ class Request:
         Only after the signature has been verified, and never over a header that was sent.
         """
         for name, value in self.query.items():
-            lower = name.lower()
-            if lower.startswith("x-amz-") and lower not in SIGNATURE_PARAMETERS and lower not in self.headers:
-                self.headers[lower] = value
-                self.header_list.append((lower.encode(), value.encode()))
+            if name.startswith("x-amz-") and name not in self.headers:
+                self.headers[name] = value
+                self.header_list.append((name.encode(), value.encode()))
 
     @property
     def content_length(self) -> int | None:
@@ -107,13 +101,16 @@ def join_headers(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def parse_query(raw: bytes) -> dict[str, str]:
-    """Decoded query parameters; of several with one name the first counts. Raises InvalidURI on bad UTF-8."""
+    """Decoded query parameters; of several with one name the first counts. Raises InvalidURI on bad UTF-8.
+
+    ``X-Amz-…`` belong to the signature, which is verified over the raw query: they are left as they are.
+    """
     query: dict[str, str] = {}
     for pair in raw.decode("latin-1").split("&"):
         if not pair:
             continue
         name, _, value = pair.partition("=")
-        if "%" in pair or "+" in pair or not pair.isascii():
+        if ("%" in pair or "+" in pair or not pair.isascii()) and not pair.startswith("X-Amz-"):
             name, value = _decode_component(name), _decode_component(value)
         query.setdefault(name, value)
     return query

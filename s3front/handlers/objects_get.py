@@ -78,7 +78,7 @@ def _prepare(request: Request, row: ObjectRow) -> tuple[Selection, list[Header]]
         and request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
     ):
         headers += checksum_headers(row.attributes.checksum)
-    overrides = response_overrides(request.query)
+    overrides = response_overrides(request.query) if b"response-" in request.raw_query else None
     if overrides:
         headers = [pair for pair in headers if pair[0] not in overrides]
         headers += overrides.items()
