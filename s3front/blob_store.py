@@ -32,6 +32,10 @@ class StoredBlob:
     """To be answered with."""
 
 
+# Blob ids take the upload epoch as this process last read it, when the request's bucket was looked up: one that is too
+# old is refused by the commit (S19) and read anew with the next request.
+
+
 async def store_blob(
     services: FrontServices, request: Request, *, bytes_max: int, algorithm: Algorithm | None = None
 ) -> StoredBlob:
@@ -56,7 +60,9 @@ async def _store_small(services: FrontServices, body: Body, digests: Digests) ->
         data = await body.read()
         digests.update(data)
         checksum = digests.verify(body.trailers)
-        receipt = await services.writer.write_one(data, epoch=(await services.catalog.meta()).upload_epoch)
+        receipt = await services.writer.write_one(
+            data, epoch=services.catalog.known_configuration.meta.upload_epoch
+        )
     except WriteFailed as failure:
         abandon(services, failure.receipt)
         raise
@@ -84,7 +90,7 @@ async def write_pieces(
     try:
         async with contextlib.aclosing(stripes):
             return await services.writer.write(
-                stripes, epoch=(await services.catalog.meta()).upload_epoch, size_hint=size
+                stripes, epoch=services.catalog.known_configuration.meta.upload_epoch, size_hint=size
             )
     except WriteFailed as failure:
         abandon(services, failure.receipt)

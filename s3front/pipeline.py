@@ -47,17 +47,20 @@ class Pipeline:
         """Answer one request. Raises nothing: faults are logged with the request id that the client sees."""
         request_id = f"{self._id_prefix}{next(self._id_counter):08X}"
         request: Request | None = None
+        operation: Operation | None = None
         try:
             request = Request(scope, receive, request_id, self._settings.domains)
-            request.operation = find_operation(request)
+            operation = find_operation(request)
             request.identity = self._authenticate(request)
-            authorise(request.identity, request.operation)
-            response = await request.operation.handler(self._services, request)
+            authorise(request.identity, operation)
+            response = await operation.handler(self._services, request)
         except S3Error as error:
             response = self._error_response(error, request, scope, request_id)
         except (CatalogError, ClusterError) as fault:
-            assert request is not None, "only handlers reach the catalog and the cluster"
-            response = self._error_response(self._translated(fault, request), request, scope, request_id)
+            assert request is not None
+            assert operation is not None, "only handlers reach the catalog and the cluster"
+            told = translated(fault, request, operation)
+            response = self._error_response(told, request, scope, request_id)
         except ClientGone:
             return
         except Exception:
@@ -81,12 +84,6 @@ class Pipeline:
         if "X-Amz-Algorithm" in request.query:
             request.adopt_signed_query()
         return identity
-
-    def _translated(self, fault: CatalogError | ClusterError, request: Request) -> S3Error:
-        error = to_s3_error(fault, request)
-        if error.status >= 500:
-            log.warning("%s %s %s: %s", request.request_id, request.operation.name, error.code, fault)
-        return error
 
     def _error_response(
         self, error: S3Error, request: Request | None, scope: Scope, request_id: str
@@ -141,6 +138,14 @@ def authorise(identity: Identity, operation: Operation) -> None:
     Only the root key exists so far, and root may do everything; sigv4 has proved that the caller holds it.
     """
     assert identity.access_key, f"{operation.name} reached authorisation without an identity"
+
+
+def translated(fault: CatalogError | ClusterError, request: Request, operation: Operation) -> S3Error:
+    """What the client is told of a fault that the log names."""
+    told = to_s3_error(fault, request)
+    if told.status >= 500:
+        log.warning("%s %s %s: %s", request.request_id, operation.name, told.code, fault)
+    return told
 
 
 def has_long_body_left(request: Request) -> bool:

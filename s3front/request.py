@@ -15,7 +15,6 @@ from s3front.limits import KEY_BYTES_MAX
 
 if TYPE_CHECKING:
     from s3front.auth.sigv4 import Identity
-    from s3front.operations import Operation
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -39,7 +38,6 @@ class Request:
         "identity",
         "key",
         "method",
-        "operation",
         "query",
         "raw_path",
         "raw_query",
@@ -48,7 +46,6 @@ class Request:
     )
 
     identity: Identity
-    operation: Operation
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str, domains: tuple[str, ...]) -> None:
         """Parse `scope`. Raises InvalidURI, InvalidArgument, KeyTooLongError, InvalidBucketName (all P10)."""
