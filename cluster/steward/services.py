@@ -27,7 +27,7 @@ class StewardSettings:
     delete_deadline_s: float = 30.0
     collect_blobs_max: int = 100
     collect_stripes_max: int = 4096
-    delete_blocks_max: int = 2000
+    delete_blocks_max: int = wire.DELETE_BLOCKS_MAX
     sweep_rows_max: int = 256
     orphans_s: float = 3600.0
     orphan_epochs: int = 8

@@ -40,6 +40,7 @@ class StoreModel(RuleBasedStateMachine):
         self.could: list[set[State]] = [{None} for _ in range(COUNT)]
         # Refused, but maybe whole in the file: may come back until the next answer about that block.
         self.refused: list[set[State]] = [set() for _ in range(COUNT)]
+        self.at = [0] * COUNT  # position behind the last record of each
         self.last: Appended | None = None  # covers everything appended so far
 
     # -- requests ------------------------------------------------------------------------------------------
@@ -66,22 +67,19 @@ class StoreModel(RuleBasedStateMachine):
                 assert status == (Status.CONFLICT if conflict else Status.OK)
             if not conflict:
                 expected[number] = wanted
-        for write in writes:
+        covered = 0
+        for (number, what, _), write in zip(operations, writes, strict=True):
             if isinstance(write.answer, Appended):
+                self.at[number] = max(self.at[number], write.answer.position)
                 self.cover(write.answer)
+                if what != "append":
+                    covered = max(covered, write.answer.position)
         if trouble:
             self.believe_what_is_seen()
         else:
             self.visible = expected
-        acknowledged = self.acknowledged(operations, statuses)
-        if acknowledged and not trouble:
-            # An append may have had to wait for a round behind the one that was synced.
-            appended = {number for number, what, _ in operations if what == "append"} - acknowledged.keys()
-            unsure = {number: self.could[number] for number in appended}
-            self.settle()
-            for number, states in unsure.items():
-                self.could[number] = states
-        for number, state in acknowledged.items():
+            self.settle(covered)
+        for number, state in self.acknowledged(operations, statuses).items():
             assert self.visible[number] == state
             self.could[number] = {state}
             self.refused[number].clear()
@@ -108,9 +106,11 @@ class StoreModel(RuleBasedStateMachine):
                 found[number] = None if what == "delete" else variant
         return found
 
-    def settle(self) -> None:
-        """A sync covered everything appended."""
-        self.could = [{state} | more for state, more in zip(self.visible, self.refused, strict=True)]
+    def settle(self, position: int) -> None:
+        """A sync covered everything before `position`."""
+        for number in range(COUNT):
+            if self.at[number] <= position:
+                self.could[number] = {self.visible[number]} | self.refused[number]
 
     def believe_what_is_seen(self) -> None:
         self.visible = self.seen()
@@ -123,7 +123,7 @@ class StoreModel(RuleBasedStateMachine):
             return
         status = self.bench.sync(self.last.incarnation, self.last.position)
         if status == Status.OK:
-            self.settle()
+            self.settle(self.last.position)
         else:
             assert status in (Status.FAILED, Status.STALE_INCARNATION)
             self.believe_what_is_seen()
@@ -134,7 +134,7 @@ class StoreModel(RuleBasedStateMachine):
         incarnation = self.bench.store.incarnation
         self.bench.checkpoint()
         if self.bench.store.incarnation == incarnation:
-            self.settle()
+            self.settle(max(self.at))
         else:
             self.believe_what_is_seen()
 
@@ -144,7 +144,7 @@ class StoreModel(RuleBasedStateMachine):
         self.believe_what_is_seen()
         for states in self.refused:
             states.clear()
-        self.settle()  # a start makes durable what it found
+        self.settle(max(self.at))  # a start makes durable what it found
         self.last = None
 
     @rule()
