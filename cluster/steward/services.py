@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from catalog.engine import Catalog, wall_clock_ms
+from cluster import wire
 from cluster.topology import NodeSet
 
 

@@ -578,3 +578,11 @@ async def test_the_worker_does_one_unit_a_call_and_says_when_the_next_is_due(wor
     while await worker.step() == 0.0:
         pass
     assert (await world.catalog.meta()).upload_epoch == before + 1
+
+
+def test_a_delete_of_the_steward_fits_into_one_frame() -> None:
+    """2,000 blocks at once were refused by every node, and their garbage stayed for ever."""
+    most = StewardSettings().delete_blocks_max
+    request = wire.DeleteBlocks(bytes(16), 2**63 - 1, [(bytes(21), 2**64 - 1)] * most)
+    assert most <= wire.DELETE_BLOCKS_MAX
+    assert len(wire.encode(request)) <= wire.HEADER_BYTES_MAX
