@@ -14,7 +14,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from s3front.errors import BadRequest, RequestHeaderSectionTooLarge, RequestTimeout, S3Error, render
-from s3front.limits import BODY_WAIT_S, HEADER_BYTES_MAX, HEADER_WAIT_S, SEND_WAIT_S
+from s3front.limits import BODY_WAIT_S, HEADER_BYTES_MAX, HEADER_WAIT_S, LINGER_S, SEND_WAIT_S
 
 
 class _Answer(RequestResponseCycle):
@@ -26,6 +26,7 @@ class _Answer(RequestResponseCycle):
     """
 
     head = b""
+    protocol: S3HttpProtocol
 
     async def send(self, message: Any) -> None:
         """The ASGI callable. Raises RuntimeError for an answer that would break the protocol."""
@@ -75,9 +76,10 @@ class _Answer(RequestResponseCycle):
         if not more:
             self.response_complete = True
             self.message_event.set()
-            if not self.keep_alive:
-                self.transport.close()
-            self.on_response()
+            if self.keep_alive:
+                self.on_response()
+            else:
+                self.protocol.close(more_to_come=self.more_body)
 
 
 class S3HttpProtocol(HttpToolsProtocol):
@@ -93,6 +95,7 @@ class S3HttpProtocol(HttpToolsProtocol):
         self._received_s = self._headers_began_s
         self._receive_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
 
     # -- the client owes bytes -------------------------------------------------------------------------------------
 
@@ -101,6 +104,8 @@ class S3HttpProtocol(HttpToolsProtocol):
         self._watch_receiving(HEADER_WAIT_S)
 
     def data_received(self, data: bytes) -> None:
+        if self._linger_timer is not None:
+            return
         super().data_received(data)
         if (self._headers_pending or self._body_pending) and not self.transport.is_closing():
             if self._headers_pending:
@@ -119,7 +124,7 @@ class S3HttpProtocol(HttpToolsProtocol):
         """Close a connection that has owed bytes for too long; armed only while bytes are owed."""
         self._receive_timer = None
         now_s = self.loop.time()
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._linger_timer is not None:
             return
         if self._headers_pending:
             left_s = self._headers_began_s + HEADER_WAIT_S - now_s
@@ -151,6 +156,8 @@ class S3HttpProtocol(HttpToolsProtocol):
         if self._receive_timer is not None:
             self._receive_timer.cancel()
             self._receive_timer = None
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
         super().connection_lost(exc)
 
     def _cancel_send_timer(self) -> None:
@@ -181,7 +188,24 @@ class S3HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         cycle.__class__ = _Answer
+        assert isinstance(cycle, _Answer)
+        cycle.protocol = self
         super()._start_asgi_task(cycle, app)
+
+    # -- the end of a connection -----------------------------------------------------------------------------------
+
+    def close(self, *, more_to_come: bool) -> None:
+        """Close after the last answer. With more of a body to come, only our side at first.
+
+        Closing at once would reset the connection under a client that is still sending, and the reset may overtake
+        the answer that says why. What it sends is thrown away for LINGER_S, then it is cut off.
+        """
+        if not more_to_come or self.transport.is_closing():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._linger_timer = self.loop.call_later(LINGER_S, self.transport.abort)
 
     # -- refusals --------------------------------------------------------------------------------------------------
 
@@ -198,4 +222,4 @@ class S3HttpProtocol(HttpToolsProtocol):
                 % len(body)
                 + body
             )
-        self.transport.close()
+        self.close(more_to_come=True)

@@ -27,5 +27,8 @@ BODY_WAIT_S = 30.0
 SEND_WAIT_S = 60.0
 """A client that takes no byte of a response for this long is cut off (P8)."""
 
+LINGER_S = 5.0
+"""How long a client that was refused may go on sending before its connection is cut."""
+
 DRAIN_BYTES_MAX = 1 << 20
 """After an early answer, a body with more than this still to come costs the client its connection."""

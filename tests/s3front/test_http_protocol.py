@@ -15,12 +15,17 @@ from s3front.http_protocol import S3HttpProtocol
 
 
 async def read_all_app(scope: Any, receive: Any, send: Any) -> None:
-    more = True
+    more = scope["path"] != "/refused"
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             return
         more = message["more_body"]
+    if not more and scope["path"] == "/refused":
+        headers = [(b"content-length", b"2"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 400, "headers": headers})
+        await send({"type": "http.response.body", "body": b"no"})
+        return
     body = bytes(8 << 20) if scope["path"] == "/large" else b"done"
     await send(
         {
@@ -42,17 +47,19 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     monkeypatch.setattr(http_protocol, "HEADER_WAIT_S", 0.3)
     monkeypatch.setattr(http_protocol, "BODY_WAIT_S", 0.3)
     monkeypatch.setattr(http_protocol, "SEND_WAIT_S", 0.3)
+    monkeypatch.setattr(http_protocol, "LINGER_S", 0.5)
     config = uvicorn.Config(
         read_all_app, port=0, http=S3HttpProtocol, lifespan="off", log_config=None, ws="none"
     )
     config.load()
+    state = uvicorn.server.ServerState()
     server = await asyncio.get_running_loop().create_server(
-        lambda: S3HttpProtocol(config=config, server_state=uvicorn.server.ServerState(), app_state={}),
-        "127.0.0.1",
-        0,
+        lambda: S3HttpProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
     )
-    async with server:
+    async with server, asyncio.timeout(60):
         yield server.sockets[0].getsockname()[1]
+        while state.connections:  # none outlives its client, lingering ones included
+            await asyncio.sleep(0.01)
 
 
 async def exchange(port: int, *pieces: bytes) -> bytes:
@@ -136,3 +143,33 @@ async def test_an_answer_without_a_body_is_sent(port: int) -> None:
     answer = await exchange(port, b"HEAD / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_a_refused_client_that_goes_on_sending_still_reads_why(port: int) -> None:
+    """Went red with the connection closed at once: the reset overtook the answer."""
+    for _ in range(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"PUT /refused HTTP/1.1\r\nHost: h\r\nContent-Length: 9000000\r\n\r\n")
+        for _ in range(30):
+            writer.write(bytes(100_000))
+            await writer.drain()
+        assert (await reader.read()).endswith(b"\r\n\r\nno")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_refused_client_that_never_stops_is_cut_off(port: int) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"PUT /refused HTTP/1.1\r\nHost: h\r\nContent-Length: 9000000000\r\n\r\n")
+    with pytest.raises(ConnectionError):
+        await asyncio.wait_for(send_for_ever(writer), 10)
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def send_for_ever(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(bytes(10_000))
+        await writer.drain()
+        await asyncio.sleep(0)
