@@ -42,14 +42,13 @@ class _Answer(RequestResponseCycle):
             raise RuntimeError("the answer is complete already")
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self.response_started = True
-        self.waiting_for_100_continue = False
         parts = [STATUS_LINE[status]]
         for name, value in (*self.default_headers, *headers):
             if name == b"content-length":
                 self.expected_content_length = int(value)
             elif name == b"connection":
-                self.keep_alive = False  # "close" is all we ever say
+                self.keep_alive = False  # "close" is all we ever say, and it is said below
+                continue
             parts += (name, b": ", value, b"\r\n")
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
@@ -61,6 +60,8 @@ class _Answer(RequestResponseCycle):
         if self.scope["method"] == "HEAD" or status in (204, 304):
             self.expected_content_length = 0
         self.head = head
+        self.response_started = True
+        self.waiting_for_100_continue = False
 
     def _continue(self, body: bytes | memoryview, *, more: bool) -> None:
         if self.scope["method"] == "HEAD":

@@ -26,6 +26,9 @@ async def read_all_app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 400, "headers": headers})
         await send({"type": "http.response.body", "body": b"no"})
         return
+    if scope["path"] == "/split":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b\r\nInjected: yes")]})
+        return
     body = bytes(8 << 20) if scope["path"] == "/large" else b"done"
     await send(
         {
@@ -173,3 +176,14 @@ async def send_for_ever(writer: asyncio.StreamWriter) -> None:
         writer.write(bytes(10_000))
         await writer.drain()
         await asyncio.sleep(0)
+
+
+async def test_a_header_cannot_bring_another_one_with_it(port: int) -> None:
+    answer = await exchange(port, b"GET /split HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"Injected" not in answer
+
+
+async def test_close_is_said_once(port: int) -> None:
+    answer = await exchange(port, b"GET /refused HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert answer.lower().count(b"connection: close") == 1
