@@ -32,10 +32,6 @@ class StoredBlob:
     """To be answered with."""
 
 
-# Blob ids take the upload epoch as this process last read it, when the request's bucket was looked up: one that is too
-# old is refused by the commit (S19) and read anew with the next request.
-
-
 async def store_blob(
     services: FrontServices, request: Request, *, bytes_max: int, algorithm: Algorithm | None = None
 ) -> StoredBlob:
@@ -60,9 +56,7 @@ async def _store_small(services: FrontServices, body: Body, digests: Digests) ->
         data = await body.read()
         digests.update(data)
         checksum = digests.verify(body.trailers)
-        receipt = await services.writer.write_one(
-            data, epoch=services.catalog.known_configuration.meta.upload_epoch
-        )
+        receipt = await services.writer.write_one(data, epoch=upload_epoch(services))
     except WriteFailed as failure:
         abandon(services, failure.receipt)
         raise
@@ -89,12 +83,18 @@ async def write_pieces(
     stripes = hashed_stripes(pieces, digests, services.writer.geometry.stripe_bytes, services.digest_threads)
     try:
         async with contextlib.aclosing(stripes):
-            return await services.writer.write(
-                stripes, epoch=services.catalog.known_configuration.meta.upload_epoch, size_hint=size
-            )
+            return await services.writer.write(stripes, epoch=upload_epoch(services), size_hint=size)
     except WriteFailed as failure:
         abandon(services, failure.receipt)
         raise
+
+
+def upload_epoch(services: FrontServices) -> int:
+    """The epoch of new blob ids, as last read when the request's bucket was looked up.
+
+    One that is too old by then is refused by the commit (S19), and read anew with the next request.
+    """
+    return services.catalog.known_configuration.meta.upload_epoch
 
 
 def new_blob(receipt: Receipt) -> NewBlob:

@@ -175,7 +175,7 @@ class Digests:
 
 
 async def read_body(services: FrontServices, request: Request, bytes_max: int) -> bytes:
-    """A whole small body (an XML document) with all its digests verified.
+    """A whole small body (an XML document) with all its digests verified; its bytes come out of the budget (P8).
 
     Raises MaxMessageLengthExceeded above `bytes_max`, and what Body and Digests raise. A request without
     Content-Length has an empty body.
@@ -187,7 +187,12 @@ async def read_body(services: FrontServices, request: Request, bytes_max: int) -
         body = Body(request, bytes_max)
     except errors.EntityTooLarge:
         raise errors.MaxMessageLengthExceeded(MaxMessageLengthBytes=bytes_max) from None
-    data = await body.read()
+    if not services.budget.try_acquire(body.size):
+        await services.budget.acquire(body.size)
+    try:
+        data = await body.read()
+    finally:
+        services.budget.release(body.size)
     digests.update(data)
     digests.verify(body.trailers)
     return data

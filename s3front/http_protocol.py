@@ -29,11 +29,14 @@ class _Answer(RequestResponseCycle):
     protocol: S3HttpProtocol
 
     async def send(self, message: Any) -> None:
-        """The ASGI callable. Raises RuntimeError for an answer that would break the protocol."""
+        """The ASGI callable. Raises RuntimeError for an answer that would break the protocol.
+
+        Raises ConnectionResetError once the client is gone: nobody should read on for it.
+        """
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if self.disconnected:
-            return
+            raise ConnectionResetError("the client is gone")
         if not self.response_started:
             self._start(message["status"], message["headers"])
         elif not self.response_complete:

@@ -9,12 +9,9 @@ import base64
 import itertools
 import logging
 import os
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from catalog.errors import CatalogError
 from cluster.errors import ClusterError
-from codec.block import Buffer
 from s3front import errors
 from s3front.auth import sigv4
 from s3front.auth.sigv4 import Identity
@@ -23,7 +20,7 @@ from s3front.errors import S3Error
 from s3front.limits import DRAIN_BYTES_MAX
 from s3front.operations import Operation, find_operation
 from s3front.request import Receive, Request, Scope, Send
-from s3front.response import XML_CONTENT_TYPE, Response
+from s3front.response import XML_CONTENT_TYPE, Response, Rest
 from s3front.services import FrontServices
 from s3front.translate import to_s3_error
 
@@ -66,7 +63,13 @@ class Pipeline:
         except Exception:
             log.exception("%s: unexpected failure", request_id)
             response = self._error_response(errors.InternalError(), request, scope, request_id)
-        await self._send(response, scope["method"], request_id, send)
+        try:
+            await self._send(response, scope["method"], request_id, send)
+        except ConnectionError:
+            log.debug("%s: the client left before the end of its answer", request_id)
+        finally:
+            if response.rest is not None:
+                await response.rest.aclose()
 
     def _authenticate(self, request: Request) -> Identity:
         """The caller, proved by SigV4. Raises AccessDenied for anonymous requests and AWS's code for each flaw."""
@@ -120,12 +123,11 @@ class Pipeline:
         await send({"type": "http.response.body", "body": last, "more_body": True})
         await self._send_rest(response.rest, request_id, send)
 
-    async def _send_rest(self, rest: AsyncGenerator[Buffer], request_id: str, send: Send) -> None:
+    async def _send_rest(self, rest: Rest, request_id: str, send: Send) -> None:
         """Send what is still to come; on a fault the connection is cut: the status line is gone already (P3)."""
         try:
-            async with aclosing(rest) as pieces:
-                async for piece in pieces:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            async for piece in rest:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         except (CatalogError, ClusterError) as fault:
             log.warning("%s: response cut off: %s", request_id, fault)
             return

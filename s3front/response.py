@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from codec.block import Buffer
 
 Header = tuple[bytes, bytes]
 
 XML_CONTENT_TYPE: Header = (b"content-type", b"application/xml")
+
+
+class Rest(Protocol):
+    """The pieces of a body that are still to come. `aclose` gives back what they hold, also before the first."""
+
+    def __aiter__(self) -> AsyncIterator[Buffer]: ...
+
+    async def aclose(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -22,7 +31,7 @@ class Response:
     status: int = 200
     headers: list[Header] = field(default_factory=list)
     body: Sequence[Buffer] = ()
-    rest: AsyncGenerator[Buffer] | None = None
+    rest: Rest | None = None
     content_length: int | None = None
     """Bytes the client is told of; None means those of `body`."""
 

@@ -19,7 +19,7 @@ from s3front.limits import PART_BYTES_MAX
 from s3front.request import Request
 from s3front.response import Response, xml_response
 from s3front.services import FrontServices
-from s3front.wire.checksums import requested_algorithm
+from s3front.wire.checksums import requested_algorithm, value_of
 from s3front.wire.headers import iso_date, object_headers
 from s3front.wire.ranges import parse_copy_source_range
 from s3front.wire.storage_class import storage_class
@@ -104,11 +104,11 @@ async def _checksum_of_copy(services: FrontServices, request: Request, row: Obje
     stored = row.attributes.checksum
     if wanted is None or (stored is not None and stored.algorithm == wanted.name):
         return stored
-    digests = Digests(wanted)
+    hasher = wanted.new()
     async with aclosing(object_pieces(services, row.blob, 0, row.size)) as pieces:
         async for piece in pieces:
-            digests.update(piece)
-    return digests.verify({})
+            hasher.update(piece)
+    return Checksum(wanted.name, "FULL_OBJECT", value_of(hasher))
 
 
 async def upload_part_copy(services: FrontServices, request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 
@@ -10,6 +11,7 @@ from catalog.model import BlobRow, PartRef
 from cluster.blob_reader import BlobStream
 from cluster.errors import BlobUnreadable
 from codec.block import Buffer
+from s3front.response import Rest
 from s3front.services import FrontServices
 
 PARTS_PER_LOOKUP = 64
@@ -33,7 +35,7 @@ def part_spans(manifest: tuple[PartRef, ...], start: int, stop: int) -> Iterator
 
 async def open_pieces(
     services: FrontServices, blob: BlobRow, start: int, stop: int
-) -> tuple[Sequence[Buffer], AsyncGenerator[Buffer] | None]:
+) -> tuple[Sequence[Buffer], Rest | None]:
     """Bytes [start, stop) of an object: the first stripe's pieces, verified, and what is still to come, if anything.
 
     `start < stop`. Raises BlobUnreadable and catalog errors while nothing has been promised to the client.
@@ -50,7 +52,7 @@ async def open_pieces(
     assert first is not None, "a range with bytes has a first stripe"
     missing = stop - start - sum([len(piece) for piece in first])
     if missing:
-        return first, _stream_pieces(stream)
+        return first, StreamPieces(stream)
     stream.close()
     return (first if stop - start > JOINED_BYTES_MAX else (b"".join(first),)), None
 
@@ -82,15 +84,33 @@ async def _blobs_pieces(
     services: FrontServices, spans: list[tuple[BlobRow, int, int]]
 ) -> AsyncGenerator[Buffer]:
     for blob, start, stop in spans:
-        async with aclosing(_stream_pieces(services.reader.open(blob, start, stop))) as pieces:
+        async with aclosing(StreamPieces(services.reader.open(blob, start, stop))) as pieces:
             async for piece in pieces:
                 yield piece
 
 
-async def _stream_pieces(stream: BlobStream) -> AsyncGenerator[Buffer]:
-    try:
-        while (pieces := await stream.next()) is not None:
-            for piece in pieces:
-                yield piece
-    finally:
-        stream.close()
+class StreamPieces:
+    """The pieces of a blob stream one by one.
+
+    Not a generator: one that was never started would not run its clean-up when it is closed, and the stream holds
+    budget for the stripe it has handed out already.
+    """
+
+    def __init__(self, stream: BlobStream) -> None:
+        self._stream = stream
+        self._pieces: deque[Buffer] = deque()
+
+    def __aiter__(self) -> StreamPieces:
+        return self
+
+    async def __anext__(self) -> Buffer:
+        while not self._pieces:
+            pieces = await self._stream.next()
+            if pieces is None:
+                raise StopAsyncIteration
+            self._pieces.extend(pieces)
+        return self._pieces.popleft()
+
+    async def aclose(self) -> None:
+        """Give the stream's budget back."""
+        self._stream.close()

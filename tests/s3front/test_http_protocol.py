@@ -13,6 +13,8 @@ import uvicorn
 from s3front import http_protocol
 from s3front.http_protocol import S3HttpProtocol
 
+told_of_leaving = asyncio.Event()
+
 
 async def read_all_app(scope: Any, receive: Any, send: Any) -> None:
     more = scope["path"] != "/refused"
@@ -29,6 +31,16 @@ async def read_all_app(scope: Any, receive: Any, send: Any) -> None:
     if scope["path"] == "/split":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b\r\nInjected: yes")]})
         return
+    if scope["path"] == "/endless":
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9" * 15)]}
+        )
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
+        except ConnectionResetError:
+            told_of_leaving.set()
+            return
     body = bytes(8 << 20) if scope["path"] == "/large" else b"done"
     await send(
         {
@@ -187,3 +199,13 @@ async def test_a_header_cannot_bring_another_one_with_it(port: int) -> None:
 async def test_close_is_said_once(port: int) -> None:
     answer = await exchange(port, b"GET /refused HTTP/1.1\r\nHost: h\r\n\r\n")
     assert answer.lower().count(b"connection: close") == 1
+
+
+async def test_an_application_learns_that_its_client_is_gone(port: int) -> None:
+    """Went red (never ended) with sends to a client that left ignored: a large GET was read to its end for nobody."""
+    told_of_leaving.clear()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /endless HTTP/1.1\r\nHost: h\r\n\r\n")
+    await reader.readexactly(1 << 20)
+    writer.transport.abort()
+    await asyncio.wait_for(told_of_leaving.wait(), 10)
