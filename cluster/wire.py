@@ -32,9 +32,10 @@ RECEIVE_BYTES: Final = 256 << 10  # the reusable buffer of one connection
 OWN_BUFFER_BYTES: Final = 16 << 10  # an incomplete frame larger than this gets a buffer of its own
 HEADER_BYTES_MAX: Final = 65535  # of the msgpack header; the two below fit into it
 DELETE_BLOCKS_MAX: Final = 1000  # blocks in one DELETE_BLOCKS
-INVENTORY_MAX: Final = 1000  # entries in one INVENTORY page
-VERSION_MIN: Final = 1  # release N speaks N and N-1 (S25)
-VERSION_MAX: Final = 1
+INVENTORY_MAX: Final = 1000  # entries in one INVENTORY or DAMAGED page
+VERIFY_BLOCKS_MAX: Final = 1000  # keys in one VERIFY_BLOCKS
+VERSION_MIN: Final = 1  # release N speaks N and N-1 (S25); 2 added VERIFY_BLOCKS, DAMAGED, PutBlock.repair
+VERSION_MAX: Final = 2
 NONCE_BYTES: Final = 32
 
 _PREFIX: Final = struct.Struct("<IIBBHI")
@@ -55,6 +56,8 @@ class Op(enum.IntEnum):
     INVENTORY = 21
     STATUS = 22
     APPEND_LOG = 23  # reserved for S17, answered NOT_SUPPORTED
+    VERIFY_BLOCKS = 24
+    DAMAGED = 25
 
 
 class Status(enum.IntEnum):
@@ -194,6 +197,7 @@ class PutBlock(Message, frozen=True):
     stripe_length: int
     pages: bytes
     sync: bool  # answer only when it is durable
+    repair: bool = False  # append a new copy whatever is there (S20); it covers the old one under this key
 
 
 class Appended(Message, frozen=True):
@@ -270,12 +274,45 @@ class InventoryPage(Message, frozen=True):
     more: bool
 
 
+class VerifyBlocks(Message, frozen=True):
+    """How each of these blocks (packed keys) lies on the node. `deep`: read again from the disk itself, past
+    the page cache, and every page checked (S2, STYLE 12); else only what the index says."""
+
+    keys: list[bytes]
+    deep: bool
+
+
+class BlocksVerified(Message, frozen=True):
+    """(state, sequence, payload length) in the order asked; state is Status OK, NOT_FOUND or CORRUPT."""
+
+    blocks: list[tuple[int, int, int]]
+
+
+class Damaged(Message, frozen=True):
+    """One page of the blocks that the node found bad itself, in key order, after the packed key `after`."""
+
+    after: bytes
+    limit: int
+
+
+class DamagedPage(Message, frozen=True):
+    """Entries (packed key, sequence, kind of damage); `more` when another page may follow."""
+
+    entries: list[tuple[bytes, int, str]]
+    more: bool
+
+
 class StatusRequest(Message, frozen=True):
     """Asks for NodeStatus."""
 
 
 class NodeStatus(Message, frozen=True):
-    """What a node knows of itself; sizes in bytes, damage counted by kind since it started."""
+    """What a node knows of itself; sizes in bytes, damage counted by kind since it started.
+
+    `failing`: the last write or sync failed with an I/O error, so new blocks are better put elsewhere.
+    `scrubbed_bytes`, `scrub_passes`, `reclaimed_bytes` (given back by compaction) count since the start;
+    `damaged_blocks` is the number of blocks that DAMAGED would list.
+    """
 
     node_id: bytes
     incarnation: int
@@ -285,6 +322,12 @@ class NodeStatus(Message, frozen=True):
     free_bytes: int
     damage: dict[str, int]
     read_only: bool
+    failing: bool = False
+    segments: int = 0
+    damaged_blocks: int = 0
+    scrubbed_bytes: int = 0
+    scrub_passes: int = 0
+    reclaimed_bytes: int = 0
 
 
 encode = msgspec.msgpack.Encoder().encode  # any message -> header bytes
@@ -300,6 +343,10 @@ decode_fence = msgspec.msgpack.Decoder(Fence).decode
 decode_fenced = msgspec.msgpack.Decoder(Fenced).decode
 decode_inventory = msgspec.msgpack.Decoder(Inventory).decode
 decode_inventory_page = msgspec.msgpack.Decoder(InventoryPage).decode
+decode_verify_blocks = msgspec.msgpack.Decoder(VerifyBlocks).decode
+decode_blocks_verified = msgspec.msgpack.Decoder(BlocksVerified).decode
+decode_damaged = msgspec.msgpack.Decoder(Damaged).decode
+decode_damaged_page = msgspec.msgpack.Decoder(DamagedPage).decode
 decode_node_status = msgspec.msgpack.Decoder(NodeStatus).decode
 
 
