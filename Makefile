@@ -12,11 +12,15 @@ export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint bench lock clean system-packages
+.PHONY: help up test test-long chaos crash-states simulate lint bench lock clean system-packages
 
 help:
 	@echo "make up [PORT=9000] [DATA=./data]   start the store; Ctrl-C stops it"
 	@echo "make test [ARGS='-k name']          lint and all tests"
+	@echo "make test-long                      the tests that take minutes (1 GiB uploads with failing nodes, …)"
+	@echo "make chaos [ARGS='--seconds 600']   random faults beside 16 clients, and a judgement"
+	@echo "make crash-states                   thousands of crash states of node store and catalog"
+	@echo "make simulate [ARGS='--seconds 60'] the whole cluster in one thread, schedule after schedule"
 	@echo "make lint                           style, types, import directions"
 	@echo "make bench [ARGS='--seconds 2']     measure a store of its own"
 	@echo "make lock                           refresh the lock files from pyproject.toml"
@@ -27,6 +31,18 @@ up: $(VENV)/.runtime
 
 test: $(VENV)/.dev system-packages lint
 	$(RUN) -m pytest $(ARGS)
+
+test-long: $(VENV)/.dev system-packages
+	$(RUN) -m pytest -m long -s $(ARGS)
+
+chaos: $(VENV)/.dev
+	$(RUN) -m tests.chaos.run $(ARGS)
+
+crash-states: $(VENV)/.dev system-packages
+	TRIVET_CRASH_SAMPLES=12 TRIVET_CRASH_STATES=1000000 $(RUN) -m pytest -s tests/crash $(ARGS)
+
+simulate: $(VENV)/.dev
+	$(RUN) -m tests.sim.run $(ARGS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

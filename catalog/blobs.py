@@ -3,10 +3,12 @@ an object or version, a part row of an open upload, each entry of a composite bl
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import msgspec
 import sqlalchemy as sa
 
-from catalog import placements, schema
+from catalog import layouts, schema, statement
 from catalog.errors import BlobAbandoned, Changed, HorizonPassed
 from catalog.model import BlobRow, NewBlob, PartRef, Run
 from catalog.statement import Reader, Row, Statement, constant, parameter
@@ -30,7 +32,6 @@ _INSERT = Statement(
     *_INSERT_NAMES,
     "p_id",
 )
-_INSERT_RUN = Statement(sa.insert(schema.blob_runs), "blob_id", "first_stripe", "placement_id")
 _INSERT_MANIFEST = Statement(sa.insert(schema.manifests), "blob_id", "parts")
 _ADD_REFERENCE = Statement(
     sa.update(_blobs)
@@ -42,11 +43,22 @@ _DROP_REFERENCE = Statement(
     sa.update(_blobs)
     .values(refs=_blobs.c.refs - constant("1"))
     .where(_blobs.c.id == parameter("p_id"))
-    .returning(_blobs.c.refs, _blobs.c.placement_id, _blobs.c.stripes, _blobs.c.parts),
+    .returning(
+        _blobs.c.refs, _blobs.c.placement_id, _blobs.c.stripes, _blobs.c.parts, _blobs.c.k, _blobs.c.m
+    ),
     "p_id",
 )
 INSERT_GARBAGE = Statement(
-    sa.insert(_garbage), "blob_id", "due_ms", "condemned", "placement_id", "stripes", "parts", "released"
+    sa.insert(_garbage),
+    "blob_id",
+    "due_ms",
+    "condemned",
+    "placement_id",
+    "stripes",
+    "parts",
+    "released",
+    "k",
+    "m",
 )
 
 ROW_COLUMNS = (
@@ -64,14 +76,27 @@ ROW_COLUMNS = (
 """What `row_of` takes, in this order."""
 
 BY_ID = Statement(sa.select(*ROW_COLUMNS).where(_blobs.c.id == parameter("p_id")), "p_id")
+IDS_PER_BATCH = 32
+"""Ids that one statement takes."""
+_ID_NAMES = tuple(f"p_id_{number}" for number in range(IDS_PER_BATCH))
+BY_IDS = Statement(
+    sa.select(*ROW_COLUMNS).where(_blobs.c.id.in_([parameter(name) for name in _ID_NAMES])), *_ID_NAMES
+)
+_PAGE = Statement(
+    statement.page(
+        sa.select(*ROW_COLUMNS)
+        .where(
+            _blobs.c.id > parameter("p_after"),
+            _blobs.c.stripes > constant("0"),
+            _blobs.c.refs > constant("0"),
+        )
+        .order_by(_blobs.c.id)
+    ),
+    "p_after",
+    "limit",
+)
 MANIFEST = Statement(
     sa.select(schema.manifests.c.parts).where(schema.manifests.c.blob_id == parameter("p_id")), "p_id"
-)
-_RUNS = Statement(
-    sa.select(schema.blob_runs.c.first_stripe, schema.blob_runs.c.placement_id)
-    .where(schema.blob_runs.c.blob_id == parameter("p_id"))
-    .order_by(schema.blob_runs.c.first_stripe),
-    "p_id",
 )
 
 _manifest_encoder = msgspec.msgpack.Encoder()
@@ -99,7 +124,7 @@ def add(tx: Transaction, blob: NewBlob) -> None:
             blob.size,
             1,
             0,
-            placements.number_of(tx, blob.nodes),
+            layouts.number_of(tx, blob.nodes),
             blob.stripes,
             blob.k,
             blob.m,
@@ -115,13 +140,7 @@ def add(tx: Transaction, blob: NewBlob) -> None:
     if inserted != 1:
         raise BlobAbandoned(f"blob {blob.id.hex()} is queued for deletion")
     if blob.runs:
-        add_runs(tx, blob)
-
-
-def add_runs(tx: Transaction, blob: NewBlob) -> None:
-    """The runs after the first (S9)."""
-    for run in blob.runs:
-        tx.execute(_INSERT_RUN, (blob.id, run.first_stripe, placements.number_of(tx, run.nodes)))
+        layouts.add_runs(tx, blob.id, blob.runs)
 
 
 def add_composite(tx: Transaction, size: int, parts: int, manifest: bytes) -> bytes:
@@ -145,16 +164,38 @@ def release(tx: Transaction, blob_id: bytes) -> None:
     that readers of the old row finish undisturbed (S21)."""
     row = tx.row(_DROP_REFERENCE, (blob_id,))
     assert row is not None, f"blob {blob_id.hex()} is referenced and missing"
-    refs, placement_id, stripes, parts = row
+    refs, placement_id, stripes, parts, k, m = row
     assert refs >= 0, f"blob {blob_id.hex()} was released more often than referenced"
     if refs == 0:
-        tx.execute(INSERT_GARBAGE, (blob_id, tx.now_ms + tx.grace_ms, 0, placement_id, stripes, parts, 0))
+        due_ms = tx.now_ms + tx.grace_ms
+        tx.execute(INSERT_GARBAGE, (blob_id, due_ms, 0, placement_id, stripes, parts, 0, k, m))
 
 
-def runs_of(reader: Reader, numbers: PlacementNumbers, blob_id: bytes) -> tuple[Run, ...]:
-    """The runs after the first (S9)."""
-    rows = reader.rows(_RUNS, (blob_id,))
-    return tuple(Run(first, placements.nodes_of(reader, numbers, number)) for first, number in rows)
+def by_ids(reader: Reader, numbers: PlacementNumbers, blob_ids: Iterable[bytes]) -> dict[bytes, BlobRow]:
+    """Those of the blobs that exist, a statement for every IDS_PER_BATCH. Composite ones come without their manifest.
+    For `Catalog.read`; give `Catalog.placements` as `numbers`."""
+    rows = (row for batch in batches(blob_ids) for row in reader.rows(BY_IDS, batch))
+    return {row[0]: laid_out(reader, numbers, row) for row in rows}
+
+
+def batches(blob_ids: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """The ids as parameters of BY_IDS."""
+    waiting = list(blob_ids)
+    for at in range(0, len(waiting), IDS_PER_BATCH):
+        batch = waiting[at : at + IDS_PER_BATCH]
+        yield batch + batch[-1:] * (IDS_PER_BATCH - len(batch))
+
+
+def page(reader: Reader, numbers: PlacementNumbers, *, after: bytes, limit: int) -> list[BlobRow]:
+    """Blobs that have stripes (so no composite ones) and are referenced, with all their runs, ascending by id
+    from `after` on (exclusive). For `Catalog.read`; give `Catalog.placements` as `numbers`."""
+    return [laid_out(reader, numbers, row) for row in reader.rows(_PAGE, (after, limit))]
+
+
+def laid_out(reader: Reader, numbers: PlacementNumbers, row: Row) -> BlobRow:
+    """A row of ROW_COLUMNS with its layout, without its manifest."""
+    runs = layouts.runs_of(reader, numbers, row[0]) if row[8] else ()
+    return row_of(row, layouts.nodes_of(reader, numbers, row[7]), runs=runs)
 
 
 def row_of(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from asyncio import AbstractEventLoop
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,15 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from msgspec import Struct
 
-from catalog import blobs, migrating, placements, schema, sqlite, transaction
+from catalog import blobs, layouts, migrating, schema, sqlite, transaction
 from catalog.ballast import Ballast
 from catalog.configuration import Configuration
 from catalog.errors import CatalogFailed, CatalogRefused
-from catalog.lock import FileLock
+from catalog.lock import FileLock, lock_path
 from catalog.model import Meta, NewBlob, PartRef
+from catalog.new_file import made_whole, refuse_occupied
 from catalog.read_pool import ReadPool
+from catalog.side_thread import SideThread
 from catalog.statement import Parameters, Reader, Row, Statement
 from catalog.transaction import PlacementNumbers, Transaction
 from catalog.writer import Writer, WriterSettings
@@ -47,6 +50,14 @@ class CatalogSettings(Struct, frozen=True):
     grace_ms: int = 15 * 60_000
 
 
+class Runtime(Struct, frozen=True):
+    """Where calls that block are made, and what time they take. The simulation has neither threads nor real time."""
+
+    side_thread: Callable[[str, AbstractEventLoop], SideThread] = SideThread
+    read_pool: Callable[..., ReadPool] = ReadPool
+    monotonic: Callable[[], float] = time.monotonic
+
+
 def wall_clock_ms() -> int:
     """Milliseconds since 1970."""
     return time.time_ns() // 1_000_000
@@ -70,30 +81,22 @@ def create(
     """Make a new, empty catalog with an identity of its own, whole or not at all. Raises CatalogRefused when
     there is one, or when node directories hold data: an empty catalog would call all of it garbage (S18)."""
     sqlite.check_version(sqlite.runtime_version())
-    if path.exists():
-        raise CatalogRefused(f"{path} exists")
+    refuse_occupied(path)
     if nodes_hold_data:
         raise CatalogRefused(
             f"{path} is missing but node directories hold data: restore the catalog, "
             "or start with empty node directories"
         )
-    growing = path.with_name(path.name + ".new")
-    for leftover in (growing, Path(f"{growing}-wal"), Path(f"{growing}-shm")):
-        leftover.unlink(missing_ok=True)
-    # SQLite gives its log and index the mode of the file: for the owner only.
-    os.close(os.open(growing, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    database = _database(growing, settings)
-    connection = database.initialise()
-    migrating.migrate(database.engine(connection))
-    # The engine has closed the connection; the last one out folds the log into the file.
-    connection = database.connect(query_only=False)
-    now_ms = clock()
-    values = (1, random(16), cluster_id, 1, 1, 0, 1, 0, now_ms, now_ms)
-    connection.execute(_INSERT_META.text(database.dialect), values)
-    connection.close()
-    sqlite.sync_file(growing)
-    growing.rename(path)
-    sqlite.sync_file(path)
+    with made_whole(path) as growing:
+        database = _database(growing, settings)
+        connection = database.initialise()
+        migrating.migrate(database.engine(connection))
+        # The engine has closed the connection; the last one out folds the log into the file.
+        connection = database.connect(query_only=False)
+        now_ms = clock()
+        values = (1, random(16), cluster_id, 1, 1, 0, 1, 0, now_ms, now_ms)
+        connection.execute(_INSERT_META.text(database.dialect), values)
+        connection.close()
 
 
 _INSERT_META = Statement(
@@ -123,17 +126,13 @@ def _bring_up_to_date(database: sqlite.Sqlite) -> None:
     if revision is None:
         connection.close()
         raise CatalogRefused(f"{database.path} is not a catalog")
-    lock = FileLock(_lock_path(database.path))
+    lock = FileLock(lock_path(database.path))
     lock.acquire()
     try:
         migrating.migrate(database.engine(connection))
     finally:
         connection.close()
         lock.close()
-
-
-def _lock_path(path: Path) -> Path:
-    return path.with_name("catalog.lock")
 
 
 def _database(path: Path, settings: CatalogSettings) -> sqlite.Sqlite:
@@ -151,6 +150,8 @@ class Catalog:
         clock: Callable[[], int],
         random: Callable[[int], bytes],
         on_fatal: Callable[[BaseException], None],
+        *,
+        runtime: Runtime,
     ) -> None:
         """Use `open`."""
         self.settings = settings
@@ -159,7 +160,8 @@ class Catalog:
         self._clock = clock
         self._random = random
         self._on_fatal = on_fatal
-        self._lock = FileLock(_lock_path(database.path))
+        self._runtime = runtime
+        self._lock = FileLock(lock_path(database.path))
         self._loop_connection = database.connect()
         self._loop_cursor = self._loop_connection.cursor()
         self._loop_reader = Reader(self._loop_cursor, database.dialect)
@@ -181,6 +183,7 @@ class Catalog:
         clock: Callable[[], int] = wall_clock_ms,
         random: Callable[[int], bytes] = os.urandom,
         on_fatal: Callable[[BaseException], None] = end_process,
+        runtime: Runtime | None = None,
     ) -> Catalog:
         """Open an existing catalog, migrating its schema if it is older. `clock` gives milliseconds since
         1970; `on_fatal` ends the process. Raises CatalogRefused."""
@@ -189,7 +192,7 @@ class Catalog:
             raise CatalogRefused(f"there is no catalog at {path}")
         database = _database(path, settings)
         _bring_up_to_date(database)
-        return cls(database, settings, clock, random, on_fatal)
+        return cls(database, settings, clock, random, on_fatal, runtime=runtime or Runtime())
 
     async def start(self) -> None:
         """Begin to serve, on the running loop."""
@@ -199,9 +202,11 @@ class Catalog:
             for _ in range(settings.read_threads)
         ]
         readers = [Reader(connection.cursor(), database.dialect) for connection in self._pool_connections]
-        self._pool = ReadPool(readers, waiting_max=settings.waiting_reads_max)
+        self._pool = self._runtime.read_pool(readers, waiting_max=settings.waiting_reads_max)
         self._writer_connection = database.connect(query_only=False)
-        ballast = Ballast(database.path.with_name("catalog.ballast"), settings.ballast_bytes, time.monotonic)
+        ballast = Ballast(
+            database.path.with_name("catalog.ballast"), settings.ballast_bytes, self._runtime.monotonic
+        )
         if not ballast.present() and not ballast.restore():
             log.error("no room for the catalog's ballast: only requests that free space pass")
         self._writer = Writer(
@@ -218,6 +223,8 @@ class Catalog:
             begin=self._begin,
             data_version=lambda: sqlite.data_version(self._loop_cursor),
             on_fatal=self._on_fatal,
+            side_thread=self._runtime.side_thread,
+            monotonic=self._runtime.monotonic,
         )
 
     async def close(self) -> None:
@@ -314,7 +321,7 @@ class Catalog:
 
     async def placement(self, number: int) -> tuple[int, ...]:
         """The node numbers behind a placement that the process has not met yet."""
-        return await self.read(lambda reader: placements.nodes_of(reader, self.placements, number))
+        return await self.read(lambda reader: layouts.nodes_of(reader, self.placements, number))
 
     async def manifest(self, blob_id: bytes) -> tuple[PartRef, ...] | None:
         """The parts of a composite blob, which never change; None when it is gone. The last ones are kept."""

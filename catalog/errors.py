@@ -79,6 +79,10 @@ class LeaseLost(CatalogError):
     """Another holder has the lease (S22): stop at once whatever it covered."""
 
 
+class NodeExists(CatalogError):
+    """A node of this name or id is registered already."""
+
+
 class CatalogBusy(CatalogError):
     """Too many writes wait, or the file lock was not had in time (S16, P8): 503 SlowDown."""
 

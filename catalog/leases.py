@@ -33,6 +33,7 @@ _WRITE = Statement(
 )
 _RAISE_TERM = Statement(sa.update(_meta).values(term=_meta.c.term + constant("1")))
 _RAISE_EPOCH = Statement(sa.update(_meta).values(upload_epoch=_meta.c.upload_epoch + constant("1")))
+_ALLOW_ORPHANS = Statement(sa.update(_meta).values(orphans_allowed=constant("1")))
 _SET_HORIZON = Statement(sa.update(_meta).values(collect_horizon=parameter("n_horizon")), "n_horizon")
 
 
@@ -109,3 +110,10 @@ def set_horizon(tx: Transaction, epoch: int) -> None:
         )
     tx.execute(_SET_HORIZON, (epoch,))
     tx.meta_changed()
+
+
+def allow_orphans(tx: Transaction) -> None:
+    """An operator accepts that blocks which this catalog does not know are deleted: what a restore had
+    stopped goes on (S18)."""
+    tx.execute(_ALLOW_ORPHANS)
+    tx.touch_configuration()

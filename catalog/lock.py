@@ -14,6 +14,11 @@ import os
 from pathlib import Path
 
 
+def lock_path(catalog: Path) -> Path:
+    """The lock file of the catalog at this path."""
+    return catalog.with_name("catalog.lock")
+
+
 class FileLock:
     """Held by one open instance at a time, over all processes. Not for use by two threads at once."""
 

@@ -56,10 +56,18 @@ class PartRef(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Run(Struct, frozen=True, gc=False):
-    """From `first_stripe` on, shard i of each stripe lies on node number `nodes[i]` (S9)."""
+    """From `first_stripe` on, shard i mod (k+m) of each stripe lies on node number `nodes[i]`, 0 being nobody
+    (S9)."""
 
     first_stripe: int
     nodes: tuple[int, ...]
+
+
+def _nodes_at(first: tuple[int, ...], later: tuple[Run, ...], stripe: int) -> tuple[int, ...]:
+    for run in reversed(later):
+        if run.first_stripe <= stripe:
+            return run.nodes
+    return first
 
 
 class BlobRow(Struct, frozen=True):
@@ -78,11 +86,18 @@ class BlobRow(Struct, frozen=True):
     runs: tuple[Run, ...] = ()
 
     def nodes_at(self, stripe: int) -> tuple[int, ...]:
-        """Node numbers by shard for one stripe."""
-        for run in reversed(self.runs):
-            if run.first_stripe <= stripe:
-                return run.nodes
-        return self.nodes
+        """The layout of one stripe: entry i holds shard i mod (k+m), node 0 is nobody."""
+        return _nodes_at(self.nodes, self.runs, stripe)
+
+
+class PlacementUse(Struct, frozen=True, gc=False):
+    """An assignment that at least one blob names, with the code of one of those blobs. Blobs of another code
+    of the same width may share it: take each blob's own `k` and `m` when it comes to its turn."""
+
+    number: int
+    nodes: tuple[int, ...]
+    k: int
+    m: int
 
 
 class NewBlob(Struct, frozen=True):
@@ -272,13 +287,17 @@ class GarbageItem(Struct, frozen=True):
     parts: int
     nodes: tuple[int, ...]
     runs: tuple[Run, ...] = ()
+    k: int = 0
+    m: int = 0
 
     def nodes_at(self, stripe: int) -> tuple[int, ...]:
-        """Node numbers by shard for one stripe."""
-        for run in reversed(self.runs):
-            if run.first_stripe <= stripe:
-                return run.nodes
-        return self.nodes
+        """The layout of one stripe: entry i holds shard i mod `width`, node 0 is nobody."""
+        return _nodes_at(self.nodes, self.runs, stripe)
+
+    @property
+    def width(self) -> int:
+        """Shards a stripe; garbage of the first schema does not say k and m, and has one entry a shard."""
+        return self.k + self.m or len(self.nodes)
 
 
 class FaultReport(Struct, frozen=True, array_like=True, gc=False):
@@ -291,13 +310,25 @@ class FaultReport(Struct, frozen=True, array_like=True, gc=False):
 
 
 class RepairItem(Struct, frozen=True):
-    """A blob to look at, with the faults that were reported of it."""
+    """A blob to look at, with the faults that were reported of it. `spare`: how many more copies its worst
+    stripe can lose, as far as reported; below 0 it can't be read."""
 
     blob_id: bytes
     reported_ms: int
     due_ms: int
     attempts: int
     faults: tuple[FaultReport, ...]
+    spare: int = 0
+
+
+class ExtraCopy(Struct, frozen=True, array_like=True, gc=False):
+    """One stored copy of a block that the blob's layout does not name; `sequence` is its record's (S20)."""
+
+    blob_id: bytes
+    stripe: int
+    shard: int
+    node: int
+    sequence: int
 
 
 class Event(Struct, frozen=True):
@@ -312,7 +343,8 @@ class Event(Struct, frozen=True):
 
 class NodeRow(Struct, frozen=True):
     """A storage node. `state`: joining, up, suspect, down, draining, removed. A node is known from its first
-    `up` on and then refuses an empty directory (S23). `number` is never reused."""
+    `up` on and then refuses an empty directory (S23). `number` is never reused. `directory`: where the
+    supervisor of its machine starts it, None if it is started otherwise."""
 
     number: int
     node_id: bytes
@@ -322,6 +354,7 @@ class NodeRow(Struct, frozen=True):
     host: str
     port: int
     state: str
+    directory: str | None = None
 
 
 class Lease(Struct, frozen=True):
@@ -333,7 +366,8 @@ class Lease(Struct, frozen=True):
 
 
 class Meta(Struct, frozen=True):
-    """The catalog's own row: identity and term (S18), upload epoch and collect horizon (S19)."""
+    """The catalog's own row: identity and term (S18), upload epoch and collect horizon (S19). While not
+    `orphans_allowed`, nothing may be deleted because this catalog does not know it (S18)."""
 
     catalog_id: bytes
     cluster_id: bytes
@@ -341,3 +375,4 @@ class Meta(Struct, frozen=True):
     upload_epoch: int
     collect_horizon: int
     config_generation: int
+    orphans_allowed: bool = True

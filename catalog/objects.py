@@ -18,9 +18,7 @@ from catalog.model import (
     DeleteResult,
     NewBlob,
     ObjectRow,
-    PartRef,
     PutResult,
-    Run,
     Source,
 )
 from catalog.statement import Row, Statement, parameter
@@ -193,32 +191,38 @@ async def blob(catalog: Catalog, blob_id: bytes) -> BlobRow | None:
 
 
 async def blobs_by_id(catalog: Catalog, blob_ids: Iterable[bytes]) -> dict[bytes, BlobRow]:
-    """Blobs of a few parts of a manifest; missing ones are left out. Ask for some tens at a time: each is a
-    point read on the loop."""
+    """Those of the blobs that exist, without manifests. Up to some tens, e.g. parts of a manifest, are one
+    statement on the loop; more are read in a thread."""
+    wanted = list(blob_ids)
+    if len(wanted) > blobs.IDS_PER_BATCH:
+        return await catalog.read(lambda reader: blobs.by_ids(reader, catalog.placements, wanted))
     found: dict[bytes, BlobRow] = {}
-    for blob_id in blob_ids:
-        row = await blob(catalog, blob_id)
-        if row is not None:
-            found[blob_id] = row
+    for batch in blobs.batches(wanted):
+        for row in await catalog.point(blobs.BY_IDS, batch):
+            blob = await _laid_out(catalog, row)
+            if blob is not None:
+                found[blob.id] = blob
     return found
 
 
 async def _blob(catalog: Catalog, row: Row) -> BlobRow | None:
+    if row[9] == 0:
+        return await _laid_out(catalog, row)
+    manifest = await catalog.manifest(row[0])
+    return None if manifest is None else blobs.row_of(row, (), manifest)
+
+
+async def _laid_out(catalog: Catalog, row: Row) -> BlobRow | None:
+    """The row's blob with its layout. With several runs all of it is read again as of one moment, lest a move
+    between two statements give the first run of one layout and the rest of another; None if it is gone."""
+    if row[8]:
+        blob_id, numbers = row[0], catalog.placements
+        again = await catalog.read(lambda reader: blobs.by_ids(reader, numbers, [blob_id]))
+        return again.get(blob_id)
     nodes = catalog.placements.nodes_by_number.get(row[7])
     if nodes is None:
         nodes = await catalog.placement(row[7])
-    if row[8] == 0 and row[9] == 0:
-        return blobs.row_of(row, nodes)
-    manifest: tuple[PartRef, ...] | None = None
-    runs: tuple[Run, ...] = ()
-    if row[9]:
-        manifest = await catalog.manifest(row[0])
-        if manifest is None:
-            return None
-    if row[8]:
-        blob_id, numbers = row[0], catalog.placements
-        runs = await catalog.read(lambda reader: blobs.runs_of(reader, numbers, blob_id))
-    return blobs.row_of(row, nodes, manifest, runs)
+    return blobs.row_of(row, nodes)
 
 
 def put(

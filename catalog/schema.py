@@ -9,9 +9,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
 
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 """The newest migration this code knows."""
 
 metadata = MetaData()
@@ -32,6 +43,8 @@ meta = Table(
     Column("batch", BigInteger, nullable=False),  # S17 slot: number of the last group commit
     Column("clock_ms", BigInteger, nullable=False),  # S26 slot: the lock clock, which only advances
     Column("created_ms", BigInteger, nullable=False),
+    # S18: 0 after a restore, until an operator accepts that what this catalog does not know is deleted
+    Column("orphans_allowed", SmallInteger, nullable=False, server_default=text("1")),
     sqlite_with_rowid=False,
 )
 
@@ -224,6 +237,9 @@ garbage = Table(
     Column("stripes", BigInteger, nullable=False),
     Column("parts", Integer, nullable=False),
     Column("released", Integer, nullable=False),  # parts of a composite blob whose reference is dropped
+    # Of the blob; both 0 in rows older than these columns, whose layouts have one entry a shard.
+    Column("k", SmallInteger, nullable=False, server_default=text("0")),
+    Column("m", SmallInteger, nullable=False, server_default=text("0")),
     sqlite_with_rowid=False,
 )
 Index("garbage_by_due", garbage.c.due_ms)
@@ -251,9 +267,12 @@ repairs = Table(
     Column("attempts", Integer, nullable=False),
     Column("worker", Text),  # S20: one worker at a time per blob
     Column("faults", LargeBinary, nullable=False),  # msgpack of list[model.FaultReport], bounded
+    # How many more copies its worst stripe can lose, as far as reported; rows older than the column come first
+    Column("spare", SmallInteger, nullable=False, server_default=text("0")),
     sqlite_with_rowid=False,
 )
 Index("repairs_by_due", repairs.c.due_ms)
+Index("repairs_by_spare", repairs.c.spare, repairs.c.due_ms)
 
 events = Table(
     "events",
@@ -277,6 +296,7 @@ nodes = Table(
     Column("host", Text, nullable=False),
     Column("port", Integer, nullable=False),
     Column("state", Text, nullable=False),
+    Column("directory", Text),  # where the supervisor of its machine starts it; NULL: it is started otherwise
     sqlite_autoincrement=True,
 )
 
@@ -287,6 +307,16 @@ leases = Table(
     Column("name", Text, primary_key=True),
     Column("counter", BigInteger, nullable=False),
     Column("holder", Text),  # NULL: free
+    sqlite_with_rowid=False,
+)
+
+# How far long walks have come (repair, scrub, rebalance), each state in its owner's own format.
+progress = Table(
+    "progress",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("state", LargeBinary, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -3,7 +3,8 @@ are made by `writer.py`, under the file lock."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ _UNSAFE_SERIES = (3, 52)
 _BUSY = 5
 _FULL = 13
 _STATEMENTS_CACHED = 512
+_CHECK_CACHE_BYTES = 64 << 20
 
 
 def check_version(version: tuple[int, ...]) -> None:
@@ -132,14 +134,34 @@ def revision_of(connection: Any) -> str | None:
     return rows[0][0] if rows else None
 
 
-def sync_file(path: Path) -> None:
-    """Make a closed file and its directory entry durable."""
-    for target, flags in ((path, os.O_RDWR), (path.parent, os.O_RDONLY | os.O_DIRECTORY)):
-        file = os.open(target, flags)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
+@contextmanager
+def finished_file(path: Path) -> Iterator[Any]:
+    """A connection to a database that nobody has open: it is read as it is, and no file appears beside it."""
+    connection = driver.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA cache_size = -{_CHECK_CACHE_BYTES // 1024}").fetchall()
+        yield connection
+    finally:
+        connection.close()
+
+
+def copy(connection: Any, target: Path) -> None:
+    """Copy a database as of one moment into an empty file, which the caller then syncs. In one step, which holds
+    a snapshot while others write: a copy in several would begin again at each of their commits."""
+    copied = driver.connect(str(target), isolation_level=None)
+    try:
+        # Of no use to a file that counts only when it is whole.
+        for pragma in ("journal_mode = OFF", "synchronous = OFF"):
+            copied.execute(f"PRAGMA {pragma}").fetchall()
+        connection.backup(copied)
+    finally:
+        copied.close()
+
+
+def integrity_faults(connection: Any) -> list[str]:
+    """What is wrong with a database, all pages and indexes read; nothing, normally."""
+    rows = connection.execute("PRAGMA integrity_check(10)").fetchall()
+    return [row[0] for row in rows if row[0] != "ok"]
 
 
 _PAGE_BYTES = 4096

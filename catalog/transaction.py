@@ -19,6 +19,7 @@ _META = Statement(
         schema.meta.c.upload_epoch,
         schema.meta.c.collect_horizon,
         schema.meta.c.config_generation,
+        schema.meta.c.orphans_allowed,
     )
 )
 _RAISE_GENERATION = Statement(
@@ -30,7 +31,8 @@ def read_meta(reader: Reader) -> Meta:
     """The catalog's own row."""
     row = reader.row(_META)
     assert row is not None, "the catalog has no meta row"
-    return Meta(*row)
+    catalog_id, cluster_id, term, epoch, horizon, generation, allowed = row
+    return Meta(catalog_id, cluster_id, term, epoch, horizon, generation, bool(allowed))
 
 
 class PlacementNumbers:

@@ -76,6 +76,8 @@ class Writer:
         begin: Callable[[Any], Transaction],
         data_version: Callable[[], int],
         on_fatal: Callable[[BaseException], None],
+        side_thread: Callable[[str, asyncio.AbstractEventLoop], SideThread] = SideThread,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._cursor = connection.cursor()
@@ -86,7 +88,8 @@ class Writer:
         self._data_version = data_version
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
-        self._thread = SideThread("catalog-writer", self._loop)
+        self._monotonic = monotonic
+        self._thread = side_thread("catalog-writer", self._loop)
         self._waiting: deque[WriteRequest] = deque()
         self._abandoned: deque[NewBlob] = deque()
         self._state = _State.IDLE
@@ -125,7 +128,7 @@ class Writer:
     def _request(
         self, function: Callable[[Transaction], Any], *, blob: NewBlob | None, frees: bool
     ) -> WriteRequest:
-        deadline = time.monotonic() + self._settings.lock_wait_s
+        deadline = self._monotonic() + self._settings.lock_wait_s
         return WriteRequest(
             function, blob=blob, frees=frees, future=self._loop.create_future(), deadline=deadline
         )
@@ -194,7 +197,7 @@ class Writer:
         self._thread.start(self._lock.acquire, self._locked)
 
     def _garbage_is_due(self) -> bool:
-        return bool(self._abandoned) and time.monotonic() >= self._garbage_due
+        return bool(self._abandoned) and self._monotonic() >= self._garbage_due
 
     def _wake_finish(self) -> None:
         if self._idle_waiter is not None and not self._idle_waiter.done():
@@ -202,12 +205,12 @@ class Writer:
 
     def _watch_deadline(self) -> None:
         if self._deadline_timer is None and self._waiting:
-            wait_s = max(0.0, self._waiting[0].deadline - time.monotonic())
+            wait_s = max(0.0, self._waiting[0].deadline - self._monotonic())
             self._deadline_timer = self._loop.call_later(wait_s, self._deadline_passed)
 
     def _deadline_passed(self) -> None:
         self._deadline_timer = None
-        now = time.monotonic()
+        now = self._monotonic()
         while self._waiting and self._waiting[0].deadline <= now:
             request = self._waiting.popleft()
             self._fail(request, CatalogBusy("the catalog's lock was not had in time"))
@@ -386,7 +389,7 @@ class Writer:
             log.error("the catalog's disk is full: its ballast is freed, only requests that free space pass")
         self._fail_batch(error, full=full)
         # Garbage may be what does not fit: it must neither fail every batch nor be tried without a pause.
-        self._garbage_due = time.monotonic() + _GARBAGE_PAUSE_S
+        self._garbage_due = self._monotonic() + _GARBAGE_PAUSE_S
         self._loop.call_later(_GARBAGE_PAUSE_S, self._pump_soon)
         if full:
             # A complete checkpoint lets the log begin anew in the room it has.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from cluster import wire
+from cluster.handshake import ClientHandshake, HandshakeFailed, Peer
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -16,13 +17,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(
         self,
-        handshake: wire.ClientHandshake,
+        handshake: ClientHandshake,
         on_frames: Callable[[list[wire.Frame]], None],
         on_lost: Callable[["Connection", str], None],
     ) -> None:
         loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport
-        self.established: asyncio.Future[wire.Peer] = loop.create_future()
+        self.established: asyncio.Future[Peer] = loop.create_future()
         self.lost: asyncio.Future[str] = loop.create_future()
         self._handshake = handshake
         self._on_frames = on_frames
@@ -47,7 +48,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._on_frames(frames)
             else:
                 self._shake(frames)
-        except (wire.FrameError, wire.HandshakeFailed) as error:
+        except (wire.FrameError, HandshakeFailed) as error:
             self.abort(error)
 
     def _shake(self, frames: list[wire.Frame]) -> None:

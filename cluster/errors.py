@@ -50,12 +50,8 @@ class RemoteFault(LinkError):
         self.message = message
 
 
-class NodeRestarted(LinkError):
-    """The node's incarnation changed during an upload: what it had not synced may be lost (S1)."""
-
-
 class NotEnoughNodes(ClusterError):
-    """Fewer nodes are alive than a stripe needs: answer 503."""
+    """Fewer nodes can be written to than a stripe needs to survive the loss of one: answer 503."""
 
     def __init__(self, alive: int, needed: int) -> None:
         super().__init__(f"{alive} nodes are alive, {needed} are needed")
@@ -63,11 +59,15 @@ class NotEnoughNodes(ClusterError):
         self.needed = needed
 
 
-class WriteFailed(ClusterError):
-    """A blob could not be made durable on every node it needs: answer 503.
+class Unprotected(ClusterError):
+    """No set of nodes that answer holds a stripe such that it survives the loss of any one (P2, S9)."""
 
-    `receipt` describes what may lie on the nodes, for the garbage queue (S11): a blob that no row refers to.
-    None when nothing was sent.
+
+class WriteFailed(ClusterError):
+    """A blob could not be made durable such that it survives the loss of any one node: answer 503.
+
+    `receipt` names every copy that may lie on a node, for the garbage queue (S11): a blob that no row refers
+    to. None when nothing was sent.
     """
 
     def __init__(self, reason: str, receipt: "Receipt | None" = None) -> None:

@@ -18,6 +18,9 @@ import msgspec
 from cluster import wire
 from cluster.connection import Connection, fail_quietly
 from cluster.errors import CallLate, DeadlineExceeded, LinkBusy, LinkDown, LinkError, RemoteFault
+from cluster.handshake import ClientHandshake, HandshakeFailed, Peer
+from cluster.latency import Latency
+from cluster.trust import NodeTrust
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +39,9 @@ class LinkSettings:
 
     `outstanding_bytes_max`: payload bytes sent and not answered; above it calls are LinkBusy (S10).
     `stall_factor`, `stall_s_min`: a link with calls outstanding and no reply for that multiple of its
-    recent slow latency, at least the minimum, is stalled. `probe_s`: silence, or idleness, after which the
-    node is asked for a sign of life; `silence_s_max`: silence after which the connection is cut.
+    recent slow latency, at least the minimum, is stalled. `probe_s`: how often the node is asked for its
+    status, busy or idle; `silence_s_max`: silence after which the connection is cut. Together they bound
+    how long a frozen node goes unnoticed.
     """
 
     outstanding_bytes_max: int = 48 << 20
@@ -45,26 +49,10 @@ class LinkSettings:
     backoff_s_min: float = 0.05
     backoff_s_max: float = 1.0
     sweep_s: float = 0.005
-    stall_factor: float = 4.0
-    stall_s_min: float = 0.02
-    probe_s: float = 1.0
-    silence_s_max: float = 3.0
-
-
-class Latency:
-    """Recent latency of one kind of call in seconds: an average, and a mark near the 99th percentile."""
-
-    __slots__ = ("high_s", "mean_s")
-
-    def __init__(self) -> None:
-        self.mean_s = 0.0
-        self.high_s = 0.0
-
-    def add(self, s: float) -> None:
-        self.mean_s += (s - self.mean_s) * 0.05
-        high = self.high_s
-        # Rises at once, sinks slowly: in balance where about one call in fifty is slower.
-        self.high_s = high + (s - high) * (0.3 if s > high else 0.006)
+    stall_factor: float = 2.5
+    stall_s_min: float = 0.012
+    probe_s: float = 0.4
+    silence_s_max: float = 2.0
 
 
 class _Call(msgspec.Struct, gc=False):
@@ -83,7 +71,9 @@ class Link:
 
     Own it by `async with`, or `start` and `close`. Health and steward traffic use Links of their own (S25).
     `up`: calls can be made. `incarnation`: the node's, as of the handshake (S1 compares those in replies).
-    Every future given out is resolved at last, and one whose error nobody reads stays silent.
+    `trust` hears the outcome of each call; its breakers advise, and a call is made whatever they say.
+    `on_status` hears of each new status of the node. Every future given out is resolved at last, and one
+    whose error nobody reads stays silent.
     """
 
     def __init__(
@@ -104,8 +94,13 @@ class Link:
         self.outstanding_bytes = 0
         self.failure = "not connected yet"  # why it is not up
         self._noted = ""  # the failure last logged
+        self.trust: Final = NodeTrust(clock)
+        self.breaker: Final = self.trust.breaker
+        self.write_breaker: Final = self.trust.write_breaker
+        self.on_status: Callable[[], None] | None = None
+        self.round_trip_s = 0.0  # of probes, near the shortest lately: the distance, whatever the node does
         self.latency: Final = [Latency() for _ in range(max(wire.Op) + 1)]  # by op
-        self._new_handshake: Final[Callable[[], wire.ClientHandshake]] = lambda: wire.ClientHandshake(
+        self._new_handshake: Final[Callable[[], ClientHandshake]] = lambda: ClientHandshake(
             secret=secret, role=role, cluster_id=cluster_id, node_id=node_id
         )
         self._settings: Final = settings or LinkSettings()
@@ -115,12 +110,16 @@ class Link:
         self._calls: dict[int, _Call] = {}
         self._out: list[wire.Buffer] = []
         self._request_id = 0
-        self._stalled = [False, False]  # reads, writes: a node may serve the one and hang in the other
+        # Since when there was no reply, 0.0 while all is well; for reads and for writes, because a node may
+        # serve the one and hang in the other.
+        self._stalled_s = [0.0, 0.0]
         self._replied_s = [0.0, 0.0]  # last reply, likewise
+        self._taught_s = [0.0, 0.0]  # calls sent before then were held up by a stall that is over
         self._heard_s = 0.0  # last frame of any kind
         self._timer: asyncio.TimerHandle | None = None
         self._idle = True  # the timer runs at the slow pace
         self._probing = False
+        self._probe_s = 0.0  # when the last probe was sent
         self._keeper: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
@@ -138,8 +137,9 @@ class Link:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+            await asyncio.wait([keeper])  # unlike a plain await it lets a cancellation of ours through
+            if not keeper.cancelled():
+                keeper.result()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -147,6 +147,14 @@ class Link:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def redirect(self, address: tuple[str, int]) -> None:
+        """The node listens at `address` now: leave the old one, calls in flight end in LinkDown."""
+        running = self._keeper is not None
+        await self.close()
+        self.address = address
+        if running:
+            await self.start()
 
     async def wait_up(self) -> None:
         """Returns when calls can be made; bound it with a timeout of your own."""
@@ -197,7 +205,12 @@ class Link:
         Judged apart for reads and for writes: a node whose disk hangs still serves what it has in memory.
         As of the last sweep, so it costs nothing to ask.
         """
-        return self._stalled[writing]
+        return self._stalled_s[writing] > 0.0
+
+    def stalled_for_s(self, *, writing: bool = False) -> float:
+        """How long a stalled link has been without a reply; 0.0 when it is not stalled."""
+        since = self._stalled_s[writing]
+        return self._clock() - since if since else 0.0
 
     def _flush(self, connection: Connection) -> None:
         out = self._out
@@ -215,15 +228,22 @@ class Link:
             future = call.future
             op = call.op
             self.outstanding_bytes -= call.payload_bytes
-            self.latency[op].add(now - call.sent_s)
             writing = op in _DISK_OPS
+            if call.sent_s >= self._taught_s[writing]:
+                self.latency[op].add(now - call.sent_s)
             self._replied_s[writing] = now
-            self._stalled[writing] = False
-            if future.done():
-                continue  # nobody waits any more
+            if self._stalled_s[writing]:
+                # All calls that one stall held up teach its length only once, or one freeze of a node would
+                # make us patient with the next one.
+                self._stalled_s[writing] = 0.0
+                self._taught_s[writing] = now
             if frame.status == _OK:
-                future.set_result(frame)
+                if self.breaker.strained or self.write_breaker.strained:
+                    self.trust.succeeded(op)
+                if not future.done():  # else nobody waits any more
+                    future.set_result(frame)
             else:
+                self.trust.refused(op, frame.status)
                 fail_quietly(future, _fault(frame))
 
     # -- the timer -------------------------------------------------------------------------------------------
@@ -235,7 +255,11 @@ class Link:
         self._timer = self._loop.call_later(self._settings.sweep_s, self._sweep)
 
     def _sweep(self) -> None:
-        """Deadlines, hedge delays, stalls, probe, silence: looked at every few milliseconds while busy."""
+        """Deadlines, hedge delays, stalls, probe, silence: looked at every few milliseconds while busy.
+
+        After a pause of this process nobody is blamed for it: the loop reads sockets before it runs timers
+        (asyncio does, libuv since 1.45).
+        """
         now = self._clock()
         settings = self._settings
         self._expire(now)
@@ -249,34 +273,55 @@ class Link:
         if calls and now - since > settings.silence_s_max:
             assert self._connection is not None
             self._connection.abort(ConnectionError(f"silent for {now - since:.1f} s"))
-        elif now - since > settings.probe_s and not self._probing:
-            self._probe()
+        elif not self._probing:
+            # Who is slow with one kind of work is asked at once whether it is there at all.
+            pause_s = 10 * settings.sweep_s if any(self._stalled_s) else 0.9 * settings.probe_s
+            if now - self._probe_s >= pause_s:
+                self._probe()
 
     def _judge(self, now: float) -> None:
         """Whether reads and writes are stalled, by the oldest call of each kind."""
-        stalled = [False, False]
+        stalled_s = [0.0, 0.0]
         seen = 0
         for call in self._calls.values():
             writing = call.op in _DISK_OPS
             if seen & 1 << writing:
                 continue
             seen |= 1 << writing
-            slow_s = self.latency[call.op].high_s
-            patience_s = max(self._settings.stall_factor * slow_s, self._settings.stall_s_min)
-            stalled[writing] = now - max(call.sent_s, self._replied_s[writing]) > patience_s
+            since = max(call.sent_s, self._replied_s[writing])
+            if now - since > self._patience_s(call.op):
+                stalled_s[writing] = since
             if seen == 3:
                 break
-        self._stalled = stalled
+        since = max(self._probe_s, self._heard_s)
+        if self._probing and now - since > self._patience_s(_PROBE_OP):
+            # Not even a status: then nothing else will be answered either.
+            stalled_s = [stalled or since for stalled in stalled_s]
+        self._stalled_s = stalled_s
+
+    def _patience_s(self, op: int) -> float:
+        return max(self._settings.stall_factor * self.latency[op].high_s, self._settings.stall_s_min)
 
     def _probe(self) -> None:
         """Ask for a sign of life: answered by the node's loop even while its disk hangs."""
         with contextlib.suppress(LinkError):
             probe = self.call(_PROBE_OP, _PROBE_HEADER, None, self._settings.silence_s_max * 2)
             self._probing = True
+            self._probe_s = self._clock()
             probe.add_done_callback(self._probed)
 
-    def _probed(self, _: object) -> None:
+    def _probed(self, probe: "asyncio.Future[wire.Frame]") -> None:
         self._probing = False
+        if probe.cancelled() or probe.exception() is not None:
+            return
+        took_s = self._clock() - self._probe_s
+        # It sinks at once and rises slowly, from nothing: a node that is busy is not far away.
+        self.round_trip_s = min(took_s, self.round_trip_s + (took_s - self.round_trip_s) * 0.1)
+        for latency in self.latency:
+            latency.fade()
+        self.trust.heed(wire.decode_node_status(probe.result().header))
+        if self.on_status is not None:
+            self.on_status()
 
     def _expire(self, now: float) -> None:
         calls = self._calls
@@ -294,6 +339,7 @@ class Link:
         for request_id in overdue:
             call = calls.pop(request_id)
             self.outstanding_bytes -= call.payload_bytes
+            self.breaker.failed()
             fail_quietly(
                 call.future, DeadlineExceeded(f"node {self.address}: op {call.op} not answered in time")
             )
@@ -307,7 +353,7 @@ class Link:
             try:
                 await self._connect_once()
                 pause = self._settings.backoff_s_min
-            except (OSError, wire.HandshakeFailed) as error:
+            except (OSError, HandshakeFailed) as error:
                 self._note(str(error) or type(error).__name__)
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._settings.backoff_s_max)
@@ -328,7 +374,7 @@ class Link:
         finally:
             connection.abort()
 
-    def _set_up(self, connection: Connection, peer: wire.Peer) -> None:
+    def _set_up(self, connection: Connection, peer: Peer) -> None:
         log.info("node %s is connected, incarnation %x", self.address, peer.incarnation)
         self.incarnation = peer.incarnation
         self._connection = connection
@@ -336,7 +382,9 @@ class Link:
         self._replied_s = [self._heard_s, self._heard_s]
         self.up = True
         self.failure = self._noted = ""
+        self.breaker.connected()
         self._wake()
+        self._probe()
         self._changed.set()
         self._changed.clear()
 
@@ -347,7 +395,8 @@ class Link:
         self._connection = None
         self.up = False
         self.failure = why
-        self._stalled = [False, False]
+        self._stalled_s = [0.0, 0.0]
+        self.breaker.lost()
         self._out = []
         self.outstanding_bytes = 0
         if self._timer is not None:

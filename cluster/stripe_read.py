@@ -2,10 +2,11 @@
 
 The usual case asks the data shards that hold the wanted bytes and is done. Whatever goes wrong with one of
 them (missing, corrupt, its node down, stalled or late) ends in `_Recovery`, which collects any k whole
-verified shards and decodes.
+verified shards and decodes. So does a data shard so far away that k nearer ones are there sooner.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -15,6 +16,7 @@ import msgspec
 from catalog.model import BlobRow
 from cluster import wire
 from cluster.errors import BlobUnreadable, CallLate, LinkError, RemoteFault
+from cluster.placement import Copy, copies
 from cluster.topology import NodeSet
 from codec.block import BlockCorrupt, BlockKey, Buffer, VerifiedBlock, verify, verify_pages
 from codec.erasure import ErasureCode, matches
@@ -99,12 +101,17 @@ class StripeRead:
         return await _Recovery(self, asks or []).run()
 
     def _ask_data_shards(self) -> list[_Ask] | None:
-        """Ask the data shards that hold the slice; None when one of their nodes is not to be asked now."""
+        """Ask the data shards that hold the slice; None when one of them is better not asked for now."""
         holders = self._blob.nodes_at(self.piece.stripe)
-        usable = self._context.nodes.usable
+        nodes = self._context.nodes
+        usable, far = nodes.usable, nodes.far
+        if len(holders) != self._code.geometry.width:
+            holders = self._nearest(holders)
         for span in self._spans:
             if not usable(holders[span.shard]):
                 return None
+        if far and self._is_far(holders):
+            return None
         size = self._code.geometry.shard_length(self.piece.length)
         whole = self.piece.stop - self.piece.start == self.piece.length
         try:
@@ -114,6 +121,33 @@ class StripeRead:
             ]
         except LinkError:
             return None
+
+    def _nearest(self, holders: tuple[int, ...]) -> tuple[int, ...]:
+        """Out of a layout with several copies of a shard the holder to ask for each, 0 where there is none."""
+        width = self._code.geometry.width
+        ranked = self._context.nodes.order_for_read(dict.fromkeys(node for node in holders if node))
+        holds = set(copies(holders, width))
+        return tuple([next((node for node in ranked if (shard, node) in holds), 0) for shard in range(width)])
+
+    def _is_far(self, holders: tuple[int, ...]) -> bool:
+        """Whether k other shards are there long before the wanted ones, whose nodes are usable all: then they
+        are read and decoded.
+
+        Now and then a wanted shard is asked for nevertheless, for nobody, to see whether it is still far.
+        """
+        nodes = self._context.nodes
+        wanted = [holders[span.shard] for span in self._spans]
+        if nodes.far.isdisjoint(wanted):
+            return False
+        nearest = [node for node in nodes.order_for_read(filter(None, holders)) if nodes.usable(node)]
+        k = self._code.geometry.k
+        if len(nearest) < k or not nodes.worth_avoiding(wanted, nearest[:k]):
+            return False
+        if nodes.explores():
+            with contextlib.suppress(LinkError):
+                for span in self._spans:
+                    self.ask(span.shard, holders[span.shard], span)
+        return True
 
     def ask(self, shard: int, node: int, span: ShardSpan | None) -> _Ask:
         """Ask a node for a whole shard, or for the pages around `span` of it. Raises LinkDown, LinkBusy."""
@@ -253,13 +287,17 @@ class _Recovery:
         have = {shard for shard, block in self._blocks.items() if block.is_whole}
         holders = [
             (shard, node)
-            for shard, node in layout(self._blob, self._read.piece.stripe)
+            for shard, node in self._copies()
             if shard not in have and (shard, node) not in self._spent
         ]
         # Nodes of equal rank stay in the order of their shards: data before parity.
         ranked = self._context.nodes.order_for_read(dict.fromkeys(node for _, node in holders))
         rank = {node: i for i, node in enumerate(ranked)}
         return sorted([holder for holder in holders if holder[1] in rank], key=lambda h: rank[h[1]])
+
+    def _copies(self) -> list[Copy]:
+        blob = self._blob
+        return copies(blob.nodes_at(self._read.piece.stripe), blob.k + blob.m)
 
     def _report(self, ask: _Ask, kind: str) -> None:
         self._context.on_fault(Fault(self._blob.id, self._read.piece.stripe, ask.shard, ask.node, kind))
@@ -274,14 +312,7 @@ class _Recovery:
         missing, self._missing = self._missing, []
         if self._deleted:
             return  # nothing to report, but what is left may still be read
-        current = set(layout(self._blob, self._read.piece.stripe))
+        current = set(self._copies())
         for ask in missing:
             if (ask.shard, ask.node) in current:
                 self._report(ask, MISSING)
-
-
-def layout(blob: BlobRow, stripe: int) -> list[tuple[int, int]]:
-    """(shard, node) of every copy of every shard. Entry i of the stored nodes is shard i mod (k+m), so a
-    degraded run (S9) may name a shard twice; node 0 stands for nobody."""
-    width = blob.k + blob.m
-    return [(i % width, node) for i, node in enumerate(blob.nodes_at(stripe)) if node]

@@ -5,10 +5,11 @@
     DIR/credentials          root access and secret key (0600), an AWS shared credentials file
     DIR/cluster.secret       what the processes prove to each other (0600), 64 hexadecimal digits
     DIR/catalog.sqlite       the catalog (with its -wal, -shm, .lock and ballast)
-    DIR/node-1 … node-N      one storage node each, unless --node-dir puts them elsewhere
+    DIR/node-1 … node-N      one storage node each, unless they were put elsewhere
     DIR/run/lock             held (flock) by the running `trivet up`
     DIR/run/*.pid            supervisor, front-1 …, node-1 …, steward
     DIR/run/*.sock           where node-1 … listen for fronts and steward
+    DIR/run/control.sock     where the supervisor hears the commands for people (see compose.control)
 """
 
 from __future__ import annotations
@@ -44,6 +45,21 @@ class DataDir:
 
     def node(self, number: int) -> Path:
         return self.root / f"node-{number}"
+
+    def stored(self, directory: Path) -> str:
+        """A node's directory as the catalog keeps it: relative inside the data directory, so that this can
+        be moved as a whole.
+        """
+        root, directory = self.root.resolve(), directory.resolve()
+        return str(directory.relative_to(root) if directory.is_relative_to(root) else directory)
+
+    def home(self, stored: str) -> Path:
+        """The inverse of `stored`."""
+        return self.root.resolve() / stored
+
+    @property
+    def control(self) -> Path:
+        return self.run / "control.sock"
 
     def pid_file(self, process: str) -> Path:
         return self.run / f"{process}.pid"

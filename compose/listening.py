@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from compose.refusal import StartRefused
@@ -44,6 +46,27 @@ def listen_node(path: Path) -> socket.socket:
         return _listen(socket.AF_INET, socket.SOCK_STREAM, 0, ("127.0.0.1", 0))
     path.unlink(missing_ok=True)
     return _listen(socket.AF_UNIX, socket.SOCK_STREAM, 0, str(path))
+
+
+def listen_control(path: Path) -> socket.socket:
+    """A Unix socket that only this user may connect to, whatever the length of its path."""
+    path.unlink(missing_ok=True)
+    before = os.umask(0o177)
+    try:
+        with short_name(path) as name:
+            return _listen(socket.AF_UNIX, socket.SOCK_STREAM, 0, name)
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def short_name(path: Path) -> Iterator[str]:
+    """A name of `path` that fits into a Unix socket's address; valid inside the block, in this process."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def address(listener: socket.socket) -> tuple[str, int]:

@@ -32,6 +32,9 @@ def run_node_process(
         cluster_id=cluster_id,
         node_id=node_id,
         secret=load_cluster_secret(DataDir(settings.data).cluster_secret),
+        segment_bytes=settings.segment_bytes,
+        reserve_bytes=settings.node_reserve_bytes,
+        scrub_bytes_per_s=settings.scrub_bytes_per_s,
     )
 
     # A woken node would push the front off its core at every call; as a batch process it waits its turn, and more

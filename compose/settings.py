@@ -89,9 +89,17 @@ class Settings:
         default=(),
         metadata=_about(
             "TRIVET_NODE_DIRS",
-            "directory of one storage node, once for each node (on a machine with several disks)",
+            "directory of one storage node of a new store, once for each node (on a machine with several disks)",
             _paths,
             _render_paths,
+        ),
+    )
+    nodes: int = field(
+        default=0,
+        metadata=_about(
+            "TRIVET_NODES",
+            "storage nodes of a new store; 0 means three, or as many as a stripe has shards",
+            _integer(0, 255),
         ),
     )
     fronts: int = field(
@@ -102,6 +110,14 @@ class Settings:
     )
     region: str = field(
         default="us-east-1", metadata=_about("TRIVET_REGION", "the region that requests are signed for", str)
+    )
+    zone: str = field(
+        default="",
+        metadata=_about(
+            "TRIVET_ZONE",
+            "the zone, within the region, that this machine is in: near nodes are read first",
+            str,
+        ),
     )
     domains: tuple[str, ...] = field(
         default=("localhost",),
@@ -132,6 +148,62 @@ class Settings:
             "TRIVET_FRONT_STRIPE_BYTES_MAX",
             "bytes of object data that one front holds in memory at once",
             _integer(8 << 20, 64 << 30),
+        ),
+    )
+    grace_s: int = field(
+        default=900,
+        metadata=_about(
+            "TRIVET_GRACE_S",
+            "seconds that the bytes of a deleted or replaced object are kept for requests that still read them",
+            _integer(1, 30 * 86_400),
+        ),
+    )
+    rebuild_after_s: int = field(
+        default=900,
+        metadata=_about(
+            "TRIVET_REBUILD_AFTER_S",
+            "seconds after which the shards of a node that is down are rebuilt on others, if enough are left",
+            _integer(1, 30 * 86_400),
+        ),
+    )
+    repair_bytes_per_s: int = field(
+        default=0,
+        metadata=_about(
+            "TRIVET_REPAIR_BYTES_PER_S",
+            "object bytes that repair and rebalancing rebuild or move in a second; 0 means no limit",
+            _integer(0, 1 << 40),
+        ),
+    )
+    scrub_bytes_per_s: int = field(
+        default=8 << 20,
+        metadata=_about(
+            "TRIVET_SCRUB_BYTES_PER_S",
+            "bytes that each node reads in a second to check its blocks; 0 means never",
+            _integer(0, 1 << 40),
+        ),
+    )
+    scrub_s: int = field(
+        default=6 * 3600,
+        metadata=_about(
+            "TRIVET_SCRUB_S",
+            "seconds from one comparison of the catalog with what the nodes hold to the next",
+            _integer(1, 365 * 86_400),
+        ),
+    )
+    segment_bytes: int = field(
+        default=256 << 20,
+        metadata=_about(
+            "TRIVET_SEGMENT_BYTES",
+            "size at which a node begins another segment file",
+            _integer(1 << 16, 1 << 31),
+        ),
+    )
+    node_reserve_bytes: int = field(
+        default=256 << 20,
+        metadata=_about(
+            "TRIVET_NODE_RESERVE_BYTES",
+            "free disk space that a node keeps for deletes and compaction: below it takes no new blocks",
+            _integer(0, 1 << 50),
         ),
     )
     keep_alive_s: int = field(

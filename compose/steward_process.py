@@ -6,7 +6,7 @@ import asyncio
 
 from cluster import wire
 from cluster.steward import worker
-from cluster.steward.services import StewardServices
+from cluster.steward.services import StewardServices, StewardSettings
 from compose.process import OnReady, run_until_stopped
 from compose.settings import Settings
 from compose.wiring import connected_nodes, opened_catalog
@@ -23,6 +23,14 @@ def run_steward_process(settings: Settings, *, supervisor_fd: int | None) -> Non
             connected_nodes(settings, catalog, wire.Role.STEWARD) as node_set,
         ):
             on_ready()  # another steward may be in office: then it stands by, and that is being ready
-            await worker.run(StewardServices(catalog, node_set), asyncio.Event())
+            await worker.run(StewardServices(catalog, node_set, _steward_settings(settings)), asyncio.Event())
 
     run_until_stopped(work_of_steward, supervisor_fd=supervisor_fd, stop_wait_s=settings.stop_wait_s)
+
+
+def _steward_settings(settings: Settings) -> StewardSettings:
+    return StewardSettings(
+        rebuild_after_s=settings.rebuild_after_s,
+        repair_bytes_per_s=settings.repair_bytes_per_s,
+        scrub_s=settings.scrub_s,
+    )

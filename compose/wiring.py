@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from catalog import nodes
-from catalog.engine import Catalog
+from catalog.engine import Catalog, CatalogSettings
 from catalog.errors import CatalogError
+from catalog.model import NodeRow
 from cluster import wire
 from cluster.topology import NodeInfo, NodeSet
 from compose import credentials
@@ -15,6 +18,10 @@ from compose.data_dir import DataDir
 from compose.refusal import StartRefused
 from compose.settings import Settings
 
+log = logging.getLogger(__name__)
+
+NODES_FOLLOW_S = 0.5
+"""How often each process looks whether the catalog's nodes changed. It costs one point read of a number."""
 NODES_WAIT_S = 5.0
 """A front waits so long for its links before it takes requests: the first ones should not meet a 503."""
 
@@ -23,7 +30,9 @@ NODES_WAIT_S = 5.0
 async def opened_catalog(settings: Settings) -> AsyncIterator[Catalog]:
     """The store's catalog, which must be there already. Raises StartRefused when it can't be used."""
     try:
-        catalog = Catalog.open(DataDir(settings.data).catalog)
+        catalog = Catalog.open(
+            DataDir(settings.data).catalog, CatalogSettings(grace_ms=settings.grace_s * 1000)
+        )
         await catalog.start()
     except CatalogError as refusal:
         raise StartRefused(str(refusal)) from refusal
@@ -35,24 +44,57 @@ async def opened_catalog(settings: Settings) -> AsyncIterator[Catalog]:
 
 @asynccontextmanager
 async def connected_nodes(settings: Settings, catalog: Catalog, role: wire.Role) -> AsyncIterator[NodeSet]:
-    """Links to all nodes that the catalog knows, connected where they answer within NODES_WAIT_S."""
+    """Links to all nodes that the catalog knows, connected where they answer within NODES_WAIT_S.
+
+    From then on the set follows the catalog: nodes that are added, drained, moved, replaced or removed.
+    """
+    rows = await nodes.current(catalog)
     node_set = NodeSet.connecting(
-        [
-            NodeInfo(
-                number=row.number,
-                node_id=row.node_id,
-                name=row.name,
-                region=row.region,
-                zone=row.zone,
-                address=(row.host, row.port),
-                state=row.state,
-            )
-            for row in await nodes.current(catalog)
-        ],
+        _infos(rows),
         secret=credentials.load_cluster_secret(DataDir(settings.data).cluster_secret),
         cluster_id=(await catalog.meta()).cluster_id,
         role=role,
+        here=(settings.region, settings.zone),
     )
     async with node_set:
         await node_set.wait_up(NODES_WAIT_S)
-        yield node_set
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(follow_nodes(node_set, catalog, rows), name="nodes of the catalog")
+            yield node_set
+            following.cancel()
+
+
+async def follow_nodes(
+    node_set: NodeSet, catalog: Catalog, rows: Sequence[NodeRow], period_s: float = NODES_FOLLOW_S
+) -> None:
+    """Keep `node_set`, which was made from `rows`, as the catalog has its nodes. Ends by cancellation only.
+
+    While the catalog can't be read the set stays as it is.
+    """
+    seen = rows
+    while True:
+        await asyncio.sleep(period_s)
+        try:
+            now = await nodes.current(catalog)
+        except CatalogError as error:
+            log.warning("the catalog's nodes could not be read: %s", error)
+            continue
+        if now != seen:
+            log.info("nodes: %s", ", ".join(f"{row.name} {row.state}" for row in now))
+            await node_set.update(_infos(now))
+            seen = now
+
+
+def _infos(rows: Sequence[NodeRow]) -> list[NodeInfo]:
+    return [
+        NodeInfo(
+            number=row.number,
+            node_id=row.node_id,
+            name=row.name,
+            region=row.region,
+            zone=row.zone,
+            address=(row.host, row.port),
+            state=row.state,
+        )
+        for row in rows
+    ]

@@ -107,6 +107,7 @@ def new_blob(receipt: Receipt) -> NewBlob:
         stripe_bytes=receipt.stripe_bytes,
         nodes=receipt.nodes,
         stripes=receipt.stripes,
+        runs=receipt.runs,
     )
 
 

@@ -29,10 +29,16 @@ class NodeConfig:
     handshake_timeout_s: float = 5.0
     read_threads: int = 4  # reads that have to wait for the disk
     open_segments_max: int = 64
+    compact_share: float = 0.6  # a segment with less alive in it than this is rewritten
+    compact_bytes_per_s: int = 32 << 20  # rewritten, unless space is running out; then as the disk takes it
+    scrub_bytes_per_s: int = 8 << 20  # read by the scrub, 0 = no scrub
+    scrub_pause_s: float = 600.0  # between the end of one pass over all blocks and the next
 
     def __post_init__(self) -> None:
         if not 1 << 16 <= self.segment_bytes <= 1 << 31:
             raise ValueError("segment_bytes must be between 64 KiB and 2 GiB")
+        if not 0 <= self.compact_share < 1 or self.compact_bytes_per_s <= 0:
+            raise ValueError("compact_share must be below 1, compact_bytes_per_s above 0")
         if self.node_id is not None and len(self.node_id) != 16:
             raise ValueError("a node id has 16 bytes")
         if len(self.cluster_id) != 16 or len(self.secret) < 16:

@@ -12,59 +12,56 @@ import collections
 import contextlib
 import logging
 import socket
-import struct
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Final, TypeVar, cast
 
 import msgspec
 
+from cluster.handshake import HandshakeFailed, Peer, ServerHandshake
+from cluster.node.checks import BadRequest, check_delete, check_fence, check_page, check_verify, packed_key
 from cluster.node.group import Write, check_put
 from cluster.node.records import BlockUnreadable
 from cluster.node.service import Service
 from cluster.node.store import BadRange, BlockMissing
+from cluster.node.verify import BlockState
 from cluster.wire import (
-    DELETE_BLOCKS_MAX,
     HANDSHAKE_FRAME_BYTES,
-    INVENTORY_MAX,
     MAX_FRAME_BYTES,
     BlockRead,
+    BlocksVerified,
     Buffer,
-    DeleteBlocks,
     Fault,
     Frame,
     FrameDecoder,
     FrameError,
-    HandshakeFailed,
     Inventory,
     InventoryPage,
     Message,
     Op,
-    Peer,
     ReadBlock,
-    ServerHandshake,
     Status,
+    VerifyBlocks,
+    decode_damaged,
     decode_delete_blocks,
     decode_fence,
     decode_inventory,
     decode_put_block,
     decode_read_block,
     decode_sync,
+    decode_verify_blocks,
     encode,
     encode_frame,
 )
-from codec.block import KEY_BYTES
 
 T = TypeVar("T")
 log = logging.getLogger("trivet.node")
 
-_KEY: Final = struct.Struct(">16sIB")
 _WRITES: Final = frozenset({Op.PUT_BLOCK, Op.DELETE_BLOCKS, Op.SYNC, Op.FENCE})
 _FIRST_PAGE: Final = encode(BlockRead(0))
 _FLUSH_BYTES: Final = 1 << 20  # replies queued in one turn before they are given to the transport
 _POOLED_READ_BYTES: Final = 512 << 10  # what a read under way counts against reply_bytes_max
 _WRITE_OVERHEAD_BYTES: Final = 256  # what a queued request costs besides its bytes
-_TICK_S: Final = 1.0
 _READ_ROOM: Final = len(encode_frame(0, 0, 0, 0, _FIRST_PAGE, 0))
 
 
@@ -238,13 +235,19 @@ class Connection(asyncio.BufferedProtocol):
                 self._reply(frame, encode(self._store.status()))
             elif op == Op.INVENTORY:
                 self._inventory(frame, decode_inventory(frame.header))
+            elif op == Op.VERIFY_BLOCKS:
+                self._verify(frame, decode_verify_blocks(frame.header), deadline)
+            elif op == Op.DAMAGED:
+                message = decode_damaged(frame.header)
+                check_page(message)
+                self._reply(frame, encode(self._store.damaged(message.after, message.limit)))
             else:
                 self._fault(frame, Status.NOT_SUPPORTED, f"op {op} is not served")
         except (msgspec.DecodeError, BadRange, BadRequest) as error:
             self._fault(frame, Status.BAD_REQUEST, str(error))
 
     def _read(self, frame: Frame, message: ReadBlock) -> None:
-        key = _pack_key(message.blob, message.stripe, message.shard)
+        key = packed_key(message.blob, message.stripe, message.shard)
         try:
             buffer, first_page = self._store.read(key, message.start, message.stop, _READ_ROOM, True)
         except BlockingIOError:
@@ -280,8 +283,7 @@ class Connection(asyncio.BufferedProtocol):
         self._after_pool()
 
     def _inventory(self, frame: Frame, message: Inventory) -> None:
-        if len(message.after) not in (0, KEY_BYTES) or not 0 < message.limit <= INVENTORY_MAX:
-            raise BadRequest("not an inventory request")
+        check_page(message)
 
         def done(future: Future[InventoryPage]) -> None:
             self._pooled_bytes -= _POOLED_READ_BYTES
@@ -290,6 +292,31 @@ class Connection(asyncio.BufferedProtocol):
 
         self._pooled_bytes += _POOLED_READ_BYTES
         self._in_pool(self._store.inventory, (message.after, message.limit), done)
+
+    def _verify(self, frame: Frame, message: VerifyBlocks, deadline: float) -> None:
+        check_verify(message)
+        service, transport = self._service, self._transport
+
+        def is_wanted() -> bool:
+            late = 0 < deadline < service.loop.time()
+            return not (late or service.stopping or transport.is_closing())
+
+        answer = service.verifying.add(message.keys, deep=message.deep, is_wanted=is_wanted)
+        # The connection is not held back meanwhile: it may take seconds, and the peer must hear that we live.
+        if answer is None:
+            self._fault(frame, Status.BUSY, "too many blocks are being verified")
+        else:
+            answer.add_done_callback(lambda future: self._verified(frame, future))
+
+    def _verified(self, frame: Frame, answer: asyncio.Future[list[BlockState]]) -> None:
+        if answer.cancelled():
+            self._fault(frame, Status.DEADLINE, "too late")
+        elif (error := answer.exception()) is not None:
+            log.error("blocks not verified", exc_info=error)
+            self._fault(frame, Status.FAILED, f"not verified: {error}")
+        else:
+            self._reply(frame, encode(BlocksVerified(cast("list[tuple[int, int, int]]", answer.result()))))
+        self.flush()
 
     def _in_pool(
         self, work: Callable[..., T], args: tuple[object, ...], done: Callable[[Future[T]], None]
@@ -315,12 +342,12 @@ class Connection(asyncio.BufferedProtocol):
                 raise BadRequest(wrong)
         elif op == Op.DELETE_BLOCKS:
             message = decode_delete_blocks(frame.header)
-            _check_delete(message)
+            check_delete(message)
         elif op == Op.SYNC:
             message = decode_sync(frame.header)
         else:
             message = decode_fence(frame.header)
-            _check_fence(message.catalog_id, message.term)
+            check_fence(message)
         nbytes = len(frame.payload) + len(frame.header) + _WRITE_OVERHEAD_BYTES
         self._queued_bytes += nbytes
         self._service.queued_bytes += nbytes
@@ -370,29 +397,3 @@ class Connection(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Close when the replies are out."""
         self._transport.close()
-
-
-class BadRequest(Exception):
-    """A request that makes no sense; the peer has a bug."""
-
-
-def _pack_key(blob: bytes, stripe: int, shard: int) -> bytes:
-    if len(blob) != 16:
-        raise BadRequest("a blob id has 16 bytes")
-    try:
-        return _KEY.pack(blob, stripe, shard)
-    except struct.error as error:
-        raise BadRequest(f"not a block key: {error}") from None
-
-
-def _check_delete(message: DeleteBlocks) -> None:
-    _check_fence(message.catalog_id, message.term)
-    if len(message.blocks) > DELETE_BLOCKS_MAX:
-        raise BadRequest(f"{len(message.blocks)} blocks in one delete")
-    if any(len(key) != KEY_BYTES or not 0 <= copy < 1 << 64 for key, copy in message.blocks):
-        raise BadRequest("not a block key or a sequence")
-
-
-def _check_fence(catalog_id: bytes, term: int) -> None:
-    if len(catalog_id) != 16 or not 0 <= term < 1 << 63:
-        raise BadRequest("not a catalog id or a term")

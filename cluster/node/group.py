@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from cluster.node.index import TOMBSTONE, pack_entry
+from cluster.node.index import TOMBSTONE, Entry, pack_entry
 from cluster.node.segment import PLAIN_RECORD_BYTES, SegmentWriter, pack_table_entry, position
+from cluster.node.usage import Shares, count_block, count_tombstone
 from cluster.wire import Appended, Fault, Message, Op, PutBlock, Status
 from codec.block import (
     BlockHeader,
@@ -92,6 +93,7 @@ class Group:
         "incarnation",
         "live_bytes",
         "nbytes",
+        "shares",
         "table",
         "waiting",
     )
@@ -111,11 +113,16 @@ class Group:
         self.appended: list[Write] = []
         self.blocks = 0
         self.live_bytes = 0
+        self.shares: Shares = {}
 
-    def replaces(self, payload_length: int) -> None:
-        """A live block of that length will be covered by the next record."""
+    def replaces(self, entry: Entry) -> None:
+        """That entry will be covered by the next record."""
+        if entry.payload_length == TOMBSTONE:
+            count_tombstone(self.shares, entry.segment, -1)
+            return
         self.blocks -= 1
-        self.live_bytes -= payload_length
+        self.live_bytes -= entry.payload_length
+        count_block(self.shares, entry.segment, entry.payload_length, -1)
 
     def add_shard(
         self,
@@ -126,8 +133,9 @@ class Group:
         *,
         sequence: int,
         cluster_id: bytes,
+        older: bytes,
     ) -> None:
-        """Append a block; the put is answered with the position behind it."""
+        """Append a block; the put is answered with the position behind it. `older` as the index wants it."""
         message, payload = write.message, write.payload
         assert isinstance(message, PutBlock)
         length = len(payload)
@@ -152,8 +160,9 @@ class Group:
         if length & 7:
             self.buffers.append(tail_pad(length))
         self.nbytes += len(header) + (length + 7 & -8)
-        self.entries[packed] = pack_entry(active.number, offset, length, sequence)
+        self.entries[packed] = pack_entry(active.number, offset, length, sequence) + older
         self.table += pack_table_entry(packed, _SHARD, offset, length, sequence)
+        count_block(self.shares, active.number, length)
         self.blocks += 1
         self.live_bytes += length
         end = position(active.number, active.end + self.nbytes)
@@ -163,7 +172,14 @@ class Group:
             self.waiting.append(write)
 
     def add_tombstone(
-        self, active: SegmentWriter, packed: bytes, copy: int, *, sequence: int, cluster_id: bytes
+        self,
+        active: SegmentWriter,
+        packed: bytes,
+        copy: int,
+        *,
+        sequence: int,
+        cluster_id: bytes,
+        older: bytes,
     ) -> None:
         """Append the deletion of one copy (0 = any)."""
         key = unpack_key(packed)
@@ -171,8 +187,26 @@ class Group:
         offset = active.end + self.nbytes
         self.buffers.append(header)
         self.nbytes += len(header)
-        self.entries[packed] = pack_entry(active.number, offset, TOMBSTONE, sequence)
+        self.entries[packed] = pack_entry(active.number, offset, TOMBSTONE, sequence) + older
         self.table += pack_table_entry(packed, _TOMBSTONE, offset, 0, sequence)
+        count_tombstone(self.shares, active.number)
+
+    def add_moved(
+        self, active: SegmentWriter, packed: bytes, entry: Entry, record: Buffer, *, older: bytes
+    ) -> None:
+        """Append a record as it is, with the sequence it has (S3): it lies in a segment that is to go."""
+        offset = active.end + self.nbytes
+        self.buffers.append(record)
+        self.nbytes += len(record)
+        self.entries[packed] = pack_entry(active.number, offset, entry.payload_length, entry.sequence) + older
+        if entry.payload_length == TOMBSTONE:
+            self.table += pack_table_entry(packed, _TOMBSTONE, offset, 0, entry.sequence)
+            count_tombstone(self.shares, entry.segment, -1)
+            count_tombstone(self.shares, active.number)
+        else:
+            self.table += pack_table_entry(packed, _SHARD, offset, entry.payload_length, entry.sequence)
+            count_block(self.shares, entry.segment, entry.payload_length, -1)
+            count_block(self.shares, active.number, entry.payload_length)
 
     def add_delete(self, active: SegmentWriter, write: Write, sequence: int) -> None:
         """All tombstones of a delete are in; it is answered when they are synced."""

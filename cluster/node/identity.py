@@ -45,6 +45,12 @@ class FenceState(msgspec.Struct, frozen=True):
     term: int
 
 
+class _AnyFormat(msgspec.Struct):
+    """What every release can read of every other one's file."""
+
+    format: int
+
+
 class _IdentityFile(msgspec.Struct, forbid_unknown_fields=True):
     format: int
     cluster_id: str
@@ -103,7 +109,11 @@ def read_identity(
     """
     path = directory / IDENTITY_FILE
     try:
-        found = msgspec.json.decode(files.read_file(path), type=_IdentityFile)
+        content = files.read_file(path)
+        found_format = msgspec.json.decode(content, type=_AnyFormat).format
+        if found_format != IDENTITY_FORMAT:
+            raise NodeRefused(f"{path} has format {found_format}; this release knows {IDENTITY_FORMAT}")
+        found = msgspec.json.decode(content, type=_IdentityFile)
         identity = NodeIdentity(
             bytes.fromhex(found.cluster_id),
             bytes.fromhex(found.node_id),
@@ -117,8 +127,6 @@ def read_identity(
         ) from None
     except ValueError as error:
         raise NodeRefused(f"{path} can't be understood: {error}") from None
-    if found.format != IDENTITY_FORMAT:
-        raise NodeRefused(f"{path} has format {found.format}; this release knows {IDENTITY_FORMAT}")
     if cluster_id not in (None, identity.cluster_id):
         raise NodeRefused(f"{directory} belongs to another cluster ({found.cluster_id})")
     if node_id not in (None, identity.node_id):

@@ -6,9 +6,17 @@ move to the file in one synced transaction together with the log position they r
 log from there. The file is derived data: when it is missing, damaged or of another node it is made anew.
 
 A second process may open the file read-only, one short transaction a lookup; it lags by about a second. In
-database `blocks`, key = the 21-byte block key, value = segment u32, offset u32, payload length u32,
-sequence u64, little-endian; payload length 0xFFFFFFFF marks a tombstone, kept so that no older copy comes
-back (S3).
+database `blocks`, key = the 21-byte block key, value, little-endian:
+
+     0         4        8                16         20
+    +---------+--------+----------------+----------+- - - - - - - -+
+    | segment | offset | payload length | sequence | older …       |
+    +---------+--------+----------------+----------+- - - - - - - -+
+                         u32              u64        segments, u32 each
+
+Payload length 0xFFFFFFFF marks a tombstone. `older` names the segments in which covered records of the same key
+may still lie: while one of them is there, a tombstone is kept, so that the older copy does not come back when
+the index is made anew (S3). Database `segments` holds a row for each segment, see `usage`.
 """
 
 from __future__ import annotations
@@ -16,21 +24,32 @@ from __future__ import annotations
 import logging
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
 import lmdb
 import msgspec
 
+from cluster.node.usage import (
+    Shares,
+    Usage,
+    count_tombstone,
+    pack_segment,
+    unpack_row,
+    unpack_segment,
+)
 from codec.block import KEY_BYTES
 
 log = logging.getLogger("trivet.node")
 
-INDEX_FORMAT: Final = 1
+INDEX_FORMAT: Final = 2
 TOMBSTONE: Final = 0xFFFFFFFF
 _VALUE: Final = struct.Struct("<IIIQ")
+_SEGMENT: Final = struct.Struct("<I")
 _PUT_ENTRIES: Final = 200  # put in one go: putmulti keeps the GIL, some 0.2 ms for these
+_TOMBSTONE_LENGTH: Final = TOMBSTONE.to_bytes(4, "little")
+DAMAGE: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError)  # of the index file
 _LMDB_FILES: Final = ("data.mdb", "lock.mdb")
 _META_KEY: Final = b"state"
 
@@ -45,11 +64,38 @@ class Entry(NamedTuple):
 
 
 pack_entry = _VALUE.pack
+GONE: Final = pack_entry(0, 0, TOMBSTONE, 0)  # in memory: a tombstone that needs not be in the file any more
 
 
 def unpack_entry(value: bytes) -> Entry:
-    """Inverse of `pack_entry`."""
-    return Entry(*_VALUE.unpack(value))
+    """Inverse of `pack_entry`; whatever `older` says."""
+    return Entry(*_VALUE.unpack_from(value))
+
+
+def older_of(value: bytes) -> tuple[int, ...]:
+    """The segments where covered records of the key may lie."""
+    return struct.unpack_from(f"<{(len(value) - _VALUE.size) // 4}I", value, _VALUE.size)
+
+
+def pack_older(segments: Iterable[int]) -> bytes:
+    """What follows `pack_entry` of the entry that covers them."""
+    chosen = sorted(set(segments))
+    return struct.pack(f"<{len(chosen)}I", *chosen)
+
+
+def covered(value: bytes, is_there: Callable[[int], bool]) -> bytes:
+    """The packed `older` of an entry that is to cover `value`."""
+    (segment,) = _SEGMENT.unpack_from(value)
+    return pack_older(filter(is_there, (segment, *older_of(value))))
+
+
+def is_needed(value: bytes, is_there: Callable[[int], bool]) -> bool:
+    """Whether a tombstone must be kept: a record that it covers may lie in another segment than its own.
+
+    One in its own segment comes back, and goes, together with it.
+    """
+    (segment,) = _SEGMENT.unpack_from(value)
+    return any(number != segment and is_there(number) for number in older_of(value))
 
 
 class IndexState(msgspec.Struct, frozen=True, array_like=True):
@@ -68,6 +114,8 @@ class Checkpoint(NamedTuple):
 
     entries: dict[bytes, bytes]
     state: IndexState
+    rows: dict[int, bytes]  # of segments, as `usage` packs them
+    dropped: frozenset[int]  # segments that the index does not need any more
 
 
 class IndexReader:
@@ -113,6 +161,7 @@ class Index:
         self._env = env
         self._blocks = env.open_db(b"blocks")
         self._meta = env.open_db(b"meta")
+        self._segments = env.open_db(b"segments")
         self._unsynced: dict[bytes, bytes] = {}
         self._recent: dict[bytes, bytes] = {}
         self._flushing: dict[bytes, bytes] = {}
@@ -120,6 +169,8 @@ class Index:
         self._unsynced_counts = (0, 0)
         self.generation = 0  # of the file's content
         self.stored = self._load(node_id)
+        with env.begin(self._segments) as txn:
+            self.usage = Usage({unpack_segment(key): unpack_row(row) for key, row in txn.cursor()})
         self.blocks = self.stored.blocks
         self.live_bytes = self.stored.live_bytes
 
@@ -129,7 +180,8 @@ class Index:
         for attempt in (1, 2):
             try:
                 path.mkdir(mode=0o700, exist_ok=True)
-                env = lmdb.open(str(path), map_size=map_bytes, max_dbs=2, max_readers=64, readahead=False)
+                env = lmdb.open(str(path), map_size=map_bytes, max_dbs=3, max_readers=64, readahead=False)
+                _check_length(env, path)
                 index = cls(env, node_id)
                 if index.stored.format == INDEX_FORMAT and index.stored.node_id == node_id:
                     return index
@@ -139,9 +191,14 @@ class Index:
                 if attempt == 2:
                     raise
                 log.warning("index %s can't be used (%s); making a new one", path, error)
-            for name in _LMDB_FILES:
-                (path / name).unlink(missing_ok=True)
+            cls.remove(path)
         raise AssertionError("a new index is of another node")
+
+    @staticmethod
+    def remove(path: Path) -> None:
+        """Throw a closed index away: the next start makes it anew from the log."""
+        for name in _LMDB_FILES:
+            (path / name).unlink(missing_ok=True)
 
     def _load(self, node_id: bytes) -> IndexState:
         with self._env.begin(self._meta) as txn:
@@ -167,9 +224,10 @@ class Index:
         """A read transaction on the entries in the file."""
         return self._env.begin(self._blocks)
 
-    def apply(self, entries: dict[bytes, bytes], blocks: int, live_bytes: int) -> None:
-        """Show entries whose records were appended but not synced; the counts are the changes they make."""
+    def apply(self, entries: dict[bytes, bytes], blocks: int, live_bytes: int, shares: Shares) -> None:
+        """Show entries whose records were appended but not synced; the rest are the changes they make."""
         self._unsynced.update(entries)
+        self.usage.apply(shares)
         self._unsynced_counts = (self._unsynced_counts[0] + blocks, self._unsynced_counts[1] + live_bytes)
         self.blocks += blocks
         self.live_bytes += live_bytes
@@ -180,9 +238,26 @@ class Index:
             self._recent.update(self._unsynced)
             self._unsynced = {}
             self._unsynced_counts = (0, 0)
+            self.usage.synced()
+
+    def forget(self, tombstones: Iterable[tuple[bytes, bytes]]) -> None:
+        """Drop entries that are still these and durable: tombstones that cover nothing any more."""
+        shares: Shares = {}
+        for key, value in tombstones:
+            # One that is not synced must stay: when it is withdrawn, what it covers shows again (S2).
+            if key not in self._unsynced and self.get(key) == value:
+                self._recent[key] = GONE
+                count_tombstone(shares, unpack_entry(value).segment, -1)
+        self.usage.apply_synced(shares)
+
+    def keep(self, entries: dict[bytes, bytes], rows: Iterable[int]) -> None:
+        """Entries of durable records for which the file has no room: for the next checkpoint."""
+        self._recent.update(entries)
+        self.usage.changed(rows)
 
     def withdraw(self) -> None:
         """Forget all entries applied since the last `synced` (S2)."""
+        self.usage.withdraw()
         self._unsynced = {}
         self.blocks -= self._unsynced_counts[0]
         self.live_bytes -= self._unsynced_counts[1]
@@ -193,15 +268,16 @@ class Index:
 
         A checkpoint that could not be stored is given out again. Called by the writer thread.
         """
-        if not self._flushing:
-            if not self._recent:
+        if self._checkpoint is None:
+            dropped = self.usage.leaving
+            if not self._recent and not dropped:
                 return None
             self._flushing = self._recent
             self._recent = {}
             blocks = self.blocks - self._unsynced_counts[0]
             live_bytes = self.live_bytes - self._unsynced_counts[1]
             state = IndexState(INDEX_FORMAT, self.stored.node_id, position, sequence, blocks, live_bytes)
-            self._checkpoint = Checkpoint(self._flushing, state)
+            self._checkpoint = Checkpoint(self._flushing, state, self.usage.take_rows(), dropped)
         return self._checkpoint
 
     @property
@@ -211,17 +287,32 @@ class Index:
 
     def store(self, checkpoint: Checkpoint) -> None:
         """One synced transaction (S7). May run beside the writer thread. Raises lmdb.Error, OSError."""
-        self.write(checkpoint.entries.items(), checkpoint.state)
+        self.write(checkpoint.entries, checkpoint.state, checkpoint.rows, checkpoint.dropped)
         self._flushing = {}
+        self._checkpoint = None
 
-    def write(self, entries: Iterable[tuple[bytes, bytes]], state: IndexState) -> None:
-        """Put packed entries and the state they lead to into the file, durably."""
-        ordered = sorted(entries)  # in key order LMDB finds the next page where the last one was
+    def write(
+        self,
+        entries: Mapping[bytes, bytes],
+        state: IndexState,
+        rows: Mapping[int, bytes],
+        dropped: Iterable[int] = (),
+    ) -> None:
+        """Put packed entries and the state they lead to into the file, durably; rows of segments, too."""
+        # In key order LMDB finds the next page where the last one was.
+        ordered = sorted(item for item in entries.items() if item[1] != GONE)
+        gone = [key for key, value in entries.items() if value == GONE]
         with self._env.begin(self._blocks, write=True) as txn:
             with txn.cursor() as cursor:
                 for at in range(0, len(ordered), _PUT_ENTRIES):
                     cursor.putmulti(ordered[at : at + _PUT_ENTRIES], overwrite=True)
                     time.sleep(0)  # let the other threads have the GIL
+            for key in gone:
+                txn.delete(key)
+            for number, row in rows.items():
+                txn.put(pack_segment(number), row, db=self._segments)
+            for number in dropped:
+                txn.delete(pack_segment(number), db=self._segments)
             txn.put(_META_KEY, msgspec.msgpack.encode(state), db=self._meta)
         self.generation += 1
         self.stored = state
@@ -247,6 +338,20 @@ class Index:
                 merged.append((key, entry))
         return merged, False
 
+    def tombstones(self, after: bytes, limit: int) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+        """Of the next `limit` entries in the file above `after` the tombstones, packed, and the key to go on
+        after; None when there are no more."""
+        found: list[tuple[bytes, bytes]] = []
+        with self.begin() as txn, txn.cursor() as cursor:
+            if cursor.set_range(after + b"\0" if after else after):
+                stored = cast("Iterator[tuple[bytes, bytes]]", cursor.iternext())
+                for at, (key, value) in enumerate(stored, start=1):
+                    if value[8:12] == _TOMBSTONE_LENGTH:
+                        found.append((key, value))
+                    if at == limit:
+                        return found, key
+        return found, None
+
     def clear_stale_readers(self) -> None:
         """Free the slots of outside readers that died (they would keep old pages from being reused)."""
         self._env.reader_check()
@@ -254,6 +359,15 @@ class Index:
     def close(self) -> None:
         """Close the file; recent entries that were not stored are replayed at the next start."""
         self._env.close()
+
+
+def _check_length(env: lmdb.Environment, path: Path) -> None:
+    """Raises lmdb.CorruptedError when the file lost its end: touching what is missing of a mapped file would
+    kill the process."""
+    expected = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    if (path / _LMDB_FILES[0]).stat().st_size < expected:
+        env.close()
+        raise lmdb.CorruptedError(f"the file has less than {expected} bytes")
 
 
 def _merge(

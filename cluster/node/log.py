@@ -27,10 +27,16 @@ class NodeLog:
         self._identity = identity
         self._segment_bytes = segment_bytes
         self._next_segment = found.next_segment
-        self._earlier_bytes = found.segment_bytes
+        self._sizes = found.sizes
         self.active: SegmentWriter | None = None
         self.synced = found.position  # everything before it is durable, or does not count
         self.next_sequence = found.sequence
+
+    @property
+    def active_number(self) -> int:
+        """Number of the active segment, 0 when there is none. May be asked by any thread."""
+        active = self.active
+        return 0 if active is None else active.number
 
     @property
     def end(self) -> int:
@@ -42,7 +48,25 @@ class NodeLog:
     def total_bytes(self) -> int:
         """Size of all segments. May be asked by any thread."""
         active = self.active
-        return self._earlier_bytes + (0 if active is None else active.end)
+        return sum(list(self._sizes.values())) + (0 if active is None else active.end)
+
+    @property
+    def segments(self) -> int:
+        """Number of segment files. May be asked by any thread."""
+        return len(self._sizes) + (self.active is not None)
+
+    @property
+    def newest(self) -> int:
+        """The highest number of a segment file, 0 when there is none."""
+        return self.active_number or max(list(self._sizes), default=0)
+
+    def size_of(self, number: int) -> int:
+        """Size of a segment that is not written to any more; 0 when its file is missing."""
+        return self._sizes.get(number, 0)
+
+    def forget(self, number: int) -> int:
+        """The file of a segment is gone; returns the bytes it had. May be called by any thread."""
+        return self._sizes.pop(number, 0)
 
     def take_sequence(self) -> int:
         """The next sequence (S3)."""
@@ -80,22 +104,25 @@ class NodeLog:
         self.synced = end
         return True
 
-    def seal(self) -> None:
-        """End the active segment, all of it synced, with its key table (S7)."""
+    def seal(self) -> bool:
+        """End the active segment, all of it synced, with its key table (S7); False when it got none."""
         active = self.active
         assert active is not None
+        sealed = True
         try:
             active.seal(self.next_sequence)
         except OSError as error:
+            sealed = False
             # All its records are durable; without a table a rebuild has to scan it.
             log.warning("segment %08x: no key table written: %s", active.number, error)
         self.synced = position(active.number, active.end)
         self.leave()
+        return sealed
 
     def leave(self) -> None:
         """End the active segment as it is: what is not synced of it does not count any more."""
         active = self.active
         if active is not None:
-            self._earlier_bytes += active.end
+            self._sizes[active.number] = active.end
             self.active = None
             active.close()

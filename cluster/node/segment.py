@@ -56,6 +56,7 @@ log = logging.getLogger("trivet.node")
 TABLE_ENTRIES: Final = 16384  # entries in one TABLE part
 PLAIN_RECORD_BYTES: Final = record_bytes(0)  # a record without payload
 _ENTRY: Final = struct.Struct("<21sBIIQ")
+TABLE_ENTRY_BYTES: Final = _ENTRY.size
 _PART_HEADER_BYTES: Final = header_bytes(TABLE_ENTRIES * _ENTRY.size)
 _SUFFIX: Final = ".seg"
 
@@ -309,6 +310,11 @@ class SegmentReaders:
                 handle = SegmentHandle(self._files, segment_path(self._directory, number))
                 self._open[number] = handle
             return handle
+
+    def forget(self, number: int) -> None:
+        """Call when the file of that segment is unlinked. Who holds a handle may go on reading."""
+        with self._lock:
+            self._open.pop(number, None)
 
     def close(self) -> None:
         """Let go of all handles."""

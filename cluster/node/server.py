@@ -35,7 +35,7 @@ async def run(service: Service, sock: socket.socket, on_ready: Callable[[], None
     """The second half of `serve`. Owns `service` from now on."""
     loop = asyncio.get_running_loop()
     store = service.store
-    service.writer.start()
+    service.start()
     listener = await loop.create_server(lambda: Connection(service), sock=sock)
     log.info("node %s serves %d blocks", store.identity.name, store.status().blocks)
     on_ready()

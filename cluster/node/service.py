@@ -6,12 +6,15 @@ import asyncio
 import collections
 import contextlib
 import logging
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Final, Protocol, cast
 
 from cluster.node.config import NodeConfig
 from cluster.node.group import Write
+from cluster.node.scrub import Scrubber
 from cluster.node.store import Store
+from cluster.node.verify import VerifyQueue
 from cluster.node.writer import Writer
 
 log = logging.getLogger("trivet.node")
@@ -33,21 +36,62 @@ class Client(Protocol):
     def close(self) -> None: ...
 
 
+class ScrubThread:
+    """Owns the thread that scrubs.
+
+    It has no lower priority in the kernel: it would then be made to wait while it holds the GIL. What it may
+    cost is bounded by the rate and by the size of a step.
+    """
+
+    def __init__(self, scrub: Scrubber) -> None:
+        self._scrub = scrub
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="scrub", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the step under way; before the store is closed. Also when it was never started."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        rest_s = 0.0
+        try:
+            while not self._stopping.wait(rest_s):
+                rest_s = self._scrub.step()
+        except Exception:
+            # Outermost edge: blocks are served without it, and NodeStatus shows that it stands still.
+            log.critical("the scrub ended", exc_info=True)
+
+
 class Service:
     """What all connections of a node share. Lives on one event loop."""
 
-    def __init__(self, config: NodeConfig, store: Store) -> None:
+    def __init__(self, config: NodeConfig, store: Store, *, pool: Executor | None = None) -> None:
+        """`pool` is where reads wait for the disk; by default one with threads."""
         self.config = config
         self.store = store
         self.loop = asyncio.get_running_loop()
         self.dead: asyncio.Future[None] = self.loop.create_future()  # set when a thread of ours ended
         self.connections: set[Client] = set()
         self.queued_bytes = 0  # of all connections: received, not yet answered
-        self.pool = ThreadPoolExecutor(config.read_threads, thread_name_prefix="read")
+        self.pool = pool or ThreadPoolExecutor(config.read_threads, thread_name_prefix="read")
         self.writer = Writer(store, config, self._committed, self._thread_ended)
+        self.verifying = VerifyQueue(store.checker, self.pool, max(1, config.read_threads // 2))
+        self._scrub = ScrubThread(store.scrub)
         self.stopping = False
         self._waiting: collections.deque[Client] = collections.deque()  # for queued_bytes to fall
         self._ticker = self.loop.call_later(_TICK_S, self._tick)
+
+    def start(self) -> None:
+        """Begin to write and to scrub."""
+        self.writer.start()
+        if self.config.scrub_bytes_per_s:
+            self._scrub.start()
 
     def _tick(self) -> None:
         self.store.release_reader()
@@ -84,11 +128,13 @@ class Service:
 
     def finish(self) -> None:
         """After `stop`, in a thread: wait for reads and writes under way, close the store."""
+        self._scrub.stop()
         self.pool.shutdown()
         self.writer.stop()
 
     def abandon(self) -> None:
         """Instead of `finish`, when a thread of ours died."""
+        self._scrub.stop()
         self.pool.shutdown()
         self.writer.abandon()
 

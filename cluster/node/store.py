@@ -17,27 +17,31 @@ from typing import Final
 
 import lmdb
 
+from cluster.node.compaction import Batch, Compactor
 from cluster.node.config import NodeConfig
+from cluster.node.damage import DamageList
+from cluster.node.fencing import Fencing
 from cluster.node.files import FileLayer
 from cluster.node.group import Group, Write
 from cluster.node.identity import (
     INDEX_DIR,
     SEGMENT_DIR,
-    FenceState,
     NodeIdentity,
     NodeRefused,
     lock_directory,
-    read_fence,
     read_identity,
-    store_fence,
 )
-from cluster.node.index import TOMBSTONE, Checkpoint, Index, IndexReader, unpack_entry
+from cluster.node.index import DAMAGE, TOMBSTONE, Checkpoint, Index, IndexReader, covered, unpack_entry
 from cluster.node.log import NodeLog
-from cluster.node.records import Records
-from cluster.node.recovery import recover
+from cluster.node.reclaim import Reclaimer
+from cluster.node.records import BlockUnreadable, Records
+from cluster.node.recovery import Recovered, recover
+from cluster.node.scrub import Scrubber
 from cluster.node.segment import SegmentReaders, offset_of, position
+from cluster.node.verify import Checker
 from cluster.wire import (
     Appended,
+    DamagedPage,
     DeleteBlocks,
     Fence,
     Fenced,
@@ -60,6 +64,7 @@ from codec.block import (
 log = logging.getLogger("trivet.node")
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_MOVED_UNSYNCED_BYTES_MAX: Final = 4 << 20  # what a put may find to be synced with it
 
 
 class BlockMissing(Exception):
@@ -87,8 +92,10 @@ class Store:
         self._new_incarnation = new_incarnation
         self._damage: Counter[str] = Counter()
         self._damage_lock = threading.Lock()
+        self._damaged = DamageList()
         self._lock_fd = -1
         self._full = False
+        self._failing = False
         self.incarnation = new_incarnation()
 
     @classmethod
@@ -112,27 +119,70 @@ class Store:
         )
         self._lock_fd = lock_directory(config.directory, files)
         try:
-            self._fence = read_fence(config.directory, files)
+            self._fencing = Fencing(config.directory, files)
             self._segments = config.directory / SEGMENT_DIR
             self._readers = SegmentReaders(files, self._segments, config.open_segments_max)
-            self._records = Records(files, self._readers, self._report)
-            self._index = Index.open(
-                config.directory / INDEX_DIR, config.index_map_bytes, self.identity.node_id
-            )
-            try:
-                found = recover(files, self._segments, self.identity, self._index, self._report)
-            except lmdb.Error as error:
-                self._index.close()
-                raise NodeRefused(f"the index can't be written: {error}") from error
-            except BaseException:
-                self._index.close()
-                raise
+            self._records = Records(files, self._segments, self._readers, self._report, self._damaged)
+            found = self._open_index()
         except BaseException:
             files.close(self._lock_fd)
             raise
+        self.checker = Checker(self._index.get, self._records, self._damaged)
+        self.scrub = Scrubber(
+            config.directory,
+            files,
+            index=self._index,
+            records=self._records,
+            checker=self.checker,
+            damaged=self._damaged,
+            report=self._report,
+            cluster_id=self.identity.cluster_id,
+            bytes_per_s=config.scrub_bytes_per_s,
+            pause_s=config.scrub_pause_s,
+            clock=self._clock,
+        )
         self._writer_reader = IndexReader(self._index)
         self._loop_reader = IndexReader(self._index)
         self._log = NodeLog(files, self._segments, self.identity, found, config.segment_bytes)
+        self.compactor = Compactor(
+            config,
+            files,
+            self._index,
+            self._log,
+            records=self._records,
+            checker=self.checker,
+            cluster_id=self.identity.cluster_id,
+            clock=self._clock,
+        )
+        self._reclaimer = Reclaimer(
+            files, self._segments, self._index, self._log, readers=self._readers, compactor=self.compactor
+        )
+
+    def _open_index(self) -> Recovered:
+        """Have an index that is up to date with the log. It is derived data: one that turns out to be damaged
+        is made anew."""
+        path = self._config.directory / INDEX_DIR
+        for attempt in (1, 2):
+            self._index = Index.open(path, self._config.index_map_bytes, self.identity.node_id)
+            try:
+                return recover(
+                    self._files,
+                    self._segments,
+                    self.identity,
+                    self._index,
+                    self._report,
+                    keep_max=self._config.index_recent_max,
+                )
+            except lmdb.Error as error:
+                self._index.close()
+                if attempt == 2 or not isinstance(error, DAMAGE):
+                    raise NodeRefused(f"the index can't be written: {error}") from error
+                log.warning("index %s is damaged (%s); making a new one", path, error)
+                Index.remove(path)
+            except BaseException:
+                self._index.close()
+                raise
+        raise AssertionError("the second attempt ends in one way or the other")
 
     def _report(self, kind: str, segment: int, offset: int, length: int) -> None:
         """Damage is counted for the steward and logged, never skipped silently (S4)."""
@@ -172,7 +222,7 @@ class Store:
             else:
                 self._raise_fence(write)
         again = self._append(group) + again
-        self._sync_group(group)
+        self._sync_group(group, unsynced_bytes_max=self._config.unsynced_bytes_max)
         return again
 
     def _make_room(self, batch: list[Write]) -> Status | None:
@@ -222,13 +272,16 @@ class Store:
             if same is False:
                 write.refuse(Status.CONFLICT, "other bytes lie under this key")
                 return True
-            if same:
+            if same and not message.repair:
                 end = position(entry.segment, entry.offset + record_bytes(entry.payload_length))
                 write.accept(Appended(self.incarnation, end, entry.sequence))
                 if message.sync and end > self._log.synced:
                     group.waiting.append(write)
                 return True
-            group.replaces(entry.payload_length)
+        older = b""
+        if raw is not None and entry is not None:
+            group.replaces(entry)
+            older = covered(raw, self._index.usage.is_there)
         group.add_shard(
             active,
             write,
@@ -236,6 +289,7 @@ class Store:
             packed,
             sequence=self._log.take_sequence(),
             cluster_id=self.identity.cluster_id,
+            older=older,
         )
         return True
 
@@ -247,15 +301,17 @@ class Store:
             return False
         if not self._obey(write, message.catalog_id, message.term):
             return True
-        doomed: dict[bytes, int] = {}
+        doomed: dict[bytes, tuple[int, bytes]] = {}
         for key, sequence in message.blocks:
             raw = self._writer_reader.get(key)
-            entry = unpack_entry(raw) if raw is not None else None
-            if entry is None or entry.payload_length == TOMBSTONE or sequence not in (0, entry.sequence):
+            if raw is None:
+                continue
+            entry = unpack_entry(raw)
+            if entry.payload_length == TOMBSTONE or sequence not in (0, entry.sequence):
                 continue
             if key not in doomed:
-                doomed[key] = sequence
-                group.replaces(entry.payload_length)
+                doomed[key] = sequence, covered(raw, self._index.usage.is_there)
+                group.replaces(entry)
         active = self._log.active
         if active is None:
             # Even when nothing is left to delete: a block that was refused, but lies whole behind the end of
@@ -266,30 +322,19 @@ class Store:
             write.accept(Appended(self.incarnation, self._log.end, 0))
             group.waiting.append(write)
         else:
-            for key, copy in doomed.items():
+            cluster_id = self.identity.cluster_id
+            for key, (copy, older) in doomed.items():
                 sequence = self._log.take_sequence()
-                group.add_tombstone(active, key, copy, sequence=sequence, cluster_id=self.identity.cluster_id)
+                group.add_tombstone(active, key, copy, sequence=sequence, cluster_id=cluster_id, older=older)
             group.add_delete(active, write, sequence)
         return True
 
     def _obey(self, write: Write, catalog_id: bytes, term: int) -> bool:
-        """Whether the catalog's order counts; a new or higher fence is stored durably first (S18)."""
-        fence = self._fence
-        if fence is not None and (fence.catalog_id != catalog_id or term < fence.term):
-            write.refuse(
-                Status.FENCED, f"this node obeys catalog {fence.catalog_id.hex()} at term {fence.term}"
-            )
-            return False
-        if fence is None or term > fence.term:
-            fence = FenceState(catalog_id, term)
-            try:
-                store_fence(self._config.directory, self._files, fence)
-            except OSError as error:
-                log.error("fence not stored: %s", error)  # noqa: TRY400 - the traceback says no more
-                write.refuse(Status.FAILED, "fence not stored")
-                return False
-            self._fence = fence
-        return True
+        """Whether the catalog's order counts (S18)."""
+        refusal = self._fencing.obey(catalog_id, term)
+        if refusal is not None:
+            write.refuse(*refusal)
+        return refusal is None
 
     def _raise_fence(self, write: Write) -> None:
         message = write.message
@@ -333,12 +378,15 @@ class Store:
             group.forget_appended()
             return rest
         active.note(bytes(group.table))
-        self._index.apply(group.entries, group.blocks, group.live_bytes)
+        self._index.apply(group.entries, group.blocks, group.live_bytes, group.shares)
+        if len(self._damaged):
+            for key in group.entries:
+                self._damaged.settled(key)
         return []
 
-    def _sync_group(self, group: Group) -> None:
-        """One fdatasync for all of the group who wait for one."""
-        if not group.waiting and self._log.end - self._log.synced <= self._config.unsynced_bytes_max:
+    def _sync_group(self, group: Group, *, unsynced_bytes_max: int) -> None:
+        """One fdatasync for all of the group who wait for one, or when too much is waiting."""
+        if not group.waiting and self._log.end - self._log.synced <= unsynced_bytes_max:
             return
         try:
             self._sync()
@@ -349,6 +397,7 @@ class Store:
         """All appended records are durable when this returns; OSError must lead to `_fail` (S2)."""
         if self._log.sync():
             self._index.synced()
+            self._failing = False
 
     def _fail(self, error: OSError, group: Group | None) -> None:
         """A failed write or sync is final (S2): forget what was not synced, leave the segment as it is.
@@ -362,6 +411,7 @@ class Store:
         self._report("failed", active.number, offset_of(self._log.synced), active.end)
         self._index.withdraw()
         self._log.leave()
+        self._failing = True
         self.incarnation = self._new_incarnation()
         for write in (*group.appended, *group.waiting) if group is not None else ():
             write.refuse(Status.FAILED, "the disk failed")
@@ -382,7 +432,9 @@ class Store:
         except OSError as error:
             self._fail(error, None)
         else:
-            self._log.seal()
+            number = self._log.active_number
+            if self._log.seal():
+                self._index.usage.mark(number, sealed=True)
 
     def _begin_segment(self) -> Status | None:
         """Start the next segment; why it can't be, or None."""
@@ -391,7 +443,10 @@ class Store:
         except OSError as error:
             log.warning("no new segment: %s", error)
             self._full = error.errno in _FULL
+            self._failing = not self._full
             return Status.READ_ONLY if self._full else Status.FAILED
+        self._index.usage.begin(self._log.active_number)
+        self._failing = False  # its header was synced
         return None
 
     def _free_bytes(self) -> int:
@@ -405,13 +460,52 @@ class Store:
             self._sync()
         except OSError as error:
             self._fail(error, None)
+        self._look_after_disk()
+        self._reclaimer.drop_emptied()
         self._writer_reader.release()
         return self._index.begin_checkpoint(self._log.synced, self._log.next_sequence)
+
+    def _look_after_disk(self) -> None:
+        """A node that is shunned gets no writes to show that it is well again, so it tries by itself."""
+        if self._full:
+            self._full = not self._takes_puts(0)
+        if self._log.active is None:
+            if self._failing or self.compactor.has_emptied:
+                self._begin_segment()
+        elif self.compactor.wants_roll():
+            self._roll()
+            self._begin_segment()
 
     def store_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Any thread: one synced index transaction. Raises lmdb.Error or OSError; then try again later."""
         self._index.store(checkpoint)
         self._index.clear_stale_readers()
+        if checkpoint.dropped:
+            self._reclaimer.unlink(checkpoint.dropped)
+
+    def move(self, batch: Batch) -> bool:
+        """Append the batch's records again, as far as the index still names them, and forget its tombstones;
+        False when the disk does not take them.
+
+        Not synced here unless much is waiting: the next group or checkpoint does it. Until then the old
+        records are there.
+        """
+        self._index.forget(batch.forgets)
+        if not batch.moves:
+            return True
+        if self._log.is_full(batch.nbytes):
+            self._roll()
+        if self._log.active is None and self._begin_segment() is not None:
+            return False
+        active = self._log.active
+        assert active is not None
+        group = Group(self.incarnation)
+        for move in batch.moves:
+            if self._writer_reader.get(move.key) == move.raw:
+                group.add_moved(active, move.key, unpack_entry(move.raw), move.record, older=move.older)
+        self._append(group)
+        self._sync_group(group, unsynced_bytes_max=_MOVED_UNSYNCED_BYTES_MAX)
+        return self._log.active is active
 
     def close(self) -> None:
         """Sync, seal, store the index, give the directory back. Safe to skip: a start recovers."""
@@ -426,6 +520,7 @@ class Store:
         """Give the directory back as it is, as a crash would: for a node that can't go on."""
         self._writer_reader.release()
         self._loop_reader.release()
+        self.compactor.close()
         self._index.close()
         self._readers.close()
         self._log.leave()
@@ -442,19 +537,26 @@ class Store:
         has to be waited for. Calls with `nowait` belong to one thread, the event loop's.
         """
         raw = self._loop_reader.get(key) if nowait else self._index.get(key)
-        if raw is None:
-            raise BlockMissing
-        entry = unpack_entry(raw)
-        length = entry.payload_length
-        if length == TOMBSTONE:
-            raise BlockMissing
-        if stop == 0 or stop > length:
-            stop = length
-        if not 0 <= start < stop:
-            raise BadRange(f"bytes {start}-{stop} of a block of {length}")
-        first_page = start // PAGE_BYTES
-        last = min(length, (stop + PAGE_BYTES - 1) // PAGE_BYTES * PAGE_BYTES)
-        return self._records.read(entry, first_page * PAGE_BYTES, last, room, nowait), first_page
+        while True:
+            if raw is None:
+                raise BlockMissing
+            entry = unpack_entry(raw)
+            length = entry.payload_length
+            if length == TOMBSTONE:
+                raise BlockMissing
+            end = length if stop == 0 or stop > length else stop
+            if not 0 <= start < end:
+                raise BadRange(f"bytes {start}-{end} of a block of {length}")
+            first_page = start // PAGE_BYTES
+            last = min(length, (end + PAGE_BYTES - 1) // PAGE_BYTES * PAGE_BYTES)
+            try:
+                return self._records.read(entry, first_page * PAGE_BYTES, last, room, nowait), first_page
+            except BlockUnreadable:
+                again = self._index.get(key)
+                if again == raw:
+                    self._records.is_bad(key, entry, "unreadable")
+                    raise
+                raw = again  # moved by the compaction, or covered, since it was looked up
 
     def release_reader(self) -> None:
         """Call about once a second in the thread of the `nowait` reads; see IndexReader."""
@@ -464,6 +566,10 @@ class Store:
         """One page of the blocks held, in key order."""
         entries, more = self._index.page(after, limit)
         return InventoryPage([(key, entry.sequence, entry.payload_length) for key, entry in entries], more)
+
+    def damaged(self, after: bytes, limit: int) -> DamagedPage:
+        """One page of the blocks found bad and not yet replaced, in key order."""
+        return DamagedPage(*self._damaged.page(after, limit))
 
     def status(self) -> NodeStatus:
         """What the steward wants to know."""
@@ -477,6 +583,12 @@ class Store:
             free_bytes=free,
             damage=self._damage_counts(),
             read_only=self._full or free < self._config.reserve_bytes,
+            failing=self._failing,
+            segments=self._log.segments,
+            reclaimed_bytes=self.compactor.reclaimed_bytes,
+            damaged_blocks=len(self._damaged),
+            scrubbed_bytes=self.scrub.scrubbed_bytes,
+            scrub_passes=self.scrub.passes,
         )
 
     def _damage_counts(self) -> dict[str, int]:

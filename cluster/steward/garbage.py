@@ -6,13 +6,14 @@ only when each of them has done so durably is the row dropped. A crash between a
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from catalog import sweeping, work
 from catalog.model import GarbageItem
 from catalog.transaction import Transaction
 from cluster import wire
 from cluster.errors import LinkError, RemoteFault
+from cluster.placement import copies
 from cluster.steward.services import StewardServices
 from cluster.steward.tenure import Tenure
 from codec.block import BlockKey, pack_key
@@ -20,7 +21,6 @@ from codec.block import BlockKey, pack_key
 log = logging.getLogger(__name__)
 
 _DELETE = int(wire.Op.DELETE_BLOCKS)
-_POSTPONED_MAX = 10_000
 _ANY_COPY = 0  # of a condemned blob no copy is wanted, so none need be named (S20)
 
 Blocks = list[tuple[bytes, int]]
@@ -31,7 +31,6 @@ class GarbageCollector:
 
     def __init__(self, services: StewardServices) -> None:
         self._services = services
-        self._postponed: dict[bytes, float] = {}  # by blob: not before; lost with the process, no harm done
 
     async def step(self, tenure: Tenure) -> bool:
         """Collect one batch; True when there may be more to do at once. Raises LeaseLost, CatalogError."""
@@ -41,27 +40,27 @@ class GarbageCollector:
         condemned = await tenure.write(lambda tx: _condemn(tx, batch), frees=True)
         unreached = await self._delete(tenure, condemned)
         done = [item.blob_id for item in condemned if not (_nodes_of(item) & unreached)]
-        self._postpone(item.blob_id for item in condemned if _nodes_of(item) & unreached)
+        waiting = [item.blob_id for item in condemned if _nodes_of(item) & unreached]
+        later_ms = self._services.now_ms() + int(self._services.settings.retry_s * 1000)
         if done:
             await tenure.write(lambda tx: _collected(tx, done), frees=True)
+        if waiting:
+            await tenure.write(lambda tx: work.postpone_garbage(tx, waiting, later_ms), frees=True)
         return True
 
     async def _due(self) -> list[GarbageItem]:
-        """Due items that are not postponed, as many as one batch takes."""
+        """Due items, as many as one batch takes."""
         settings, catalog = self._services.settings, self._services.catalog
-        limit = settings.collect_blobs_max + len(self._postponed)
+        limit = settings.collect_blobs_max
         now_ms = self._services.now_ms()
         items = await catalog.read(
             lambda reader: work.due_garbage(reader, catalog.placements, now_ms=now_ms, limit=limit)
         )
-        now = self._services.monotonic()
         batch: list[GarbageItem] = []
         stripes = 0
         for item in items:
-            if self._postponed.get(item.blob_id, 0.0) > now:
-                continue
             stripes += item.stripes
-            if batch and (len(batch) == settings.collect_blobs_max or stripes > settings.collect_stripes_max):
+            if batch and stripes > settings.collect_stripes_max:
                 break
             batch.append(item)
         return batch
@@ -73,14 +72,6 @@ class GarbageCollector:
             *(delete_blocks(self._services, tenure, node, keys) for node, keys in blocks.items())
         )
         return {node for node, deleted in zip(blocks, outcomes, strict=True) if not deleted}
-
-    def _postpone(self, blob_ids: Iterator[bytes]) -> None:
-        now = self._services.monotonic()
-        if len(self._postponed) > _POSTPONED_MAX:
-            self._postponed.clear()
-        self._postponed = {blob_id: at for blob_id, at in self._postponed.items() if at > now}
-        for blob_id in blob_ids:
-            self._postponed[blob_id] = now + self._services.settings.retry_s
 
 
 async def delete_blocks(services: StewardServices, tenure: Tenure, node: int, blocks: Blocks) -> bool:
@@ -139,8 +130,7 @@ def _blocks_by_node(items: Sequence[GarbageItem]) -> dict[int, Blocks]:
     by_node: dict[int, Blocks] = {}
     for item in items:
         for stripe in range(item.stripes):
-            for shard, node in enumerate(item.nodes_at(stripe)):
-                if node:
-                    key = pack_key(BlockKey(item.blob_id, stripe, shard))
-                    by_node.setdefault(node, []).append((key, _ANY_COPY))
+            for shard, node in copies(item.nodes_at(stripe), item.width):
+                key = pack_key(BlockKey(item.blob_id, stripe, shard))
+                by_node.setdefault(node, []).append((key, _ANY_COPY))
     return by_node

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from catalog import nodes, work
 from catalog.model import NodeRow
@@ -14,8 +15,9 @@ from cluster.steward.tenure import Tenure
 
 log = logging.getLogger(__name__)
 
-_ASK = wire.encode(wire.StatusRequest())
-_JUDGED = frozenset(("joining", "up", "suspect", "down"))  # other states are an operator's decision
+_ASK: Final = wire.encode(wire.StatusRequest())
+# The other states are an operator's decision.
+_JUDGED: Final = frozenset((nodes.JOINING, nodes.UP, nodes.SUSPECT, nodes.DOWN))
 
 Events = Sequence[tuple[str, str]]  # (kind, detail)
 
@@ -23,25 +25,32 @@ Events = Sequence[tuple[str, str]]  # (kind, detail)
 class HealthWatch:
     """Asks each node for its status and keeps `up`, `suspect` and `down` in the catalog.
 
-    A node that does not answer is suspect; when it has been silent for `down_s` of our own monotonic time it
-    is down. Fronts do not wait for this: each of them sees its own links.
+    A node that does not answer is suspect; when it has been silent for `down_s` of our own monotonic time,
+    and was asked more than once, it is down. Fronts do not wait for this: each of them sees its own links.
+
+    `statuses`: by node number, what each node said that answered when last asked; also of those whose state
+    is an operator's.
     """
 
     def __init__(self, services: StewardServices) -> None:
+        self.statuses: dict[int, wire.NodeStatus] = {}
         self._services = services
-        self._silent_since: dict[int, float] = {}
-        self._answers: dict[int, wire.NodeStatus] = {}  # the last of each node
+        self._silent_since_s: dict[int, float] = {}
+        self._answers: dict[int, wire.NodeStatus] = {}  # the last of each node, for what is new in the next
 
     async def step(self, tenure: Tenure) -> None:
         """Ask all nodes once and write down what changed. Raises LeaseLost and other CatalogErrors."""
-        rows = [row for row in await nodes.current(self._services.catalog) if row.state in _JUDGED]
+        rows = [row for row in await nodes.current(self._services.catalog) if row.state != nodes.REMOVED]
+        asked_s = self._services.monotonic()
         answers = await asyncio.gather(*(self._ask(row.number) for row in rows))
         now = self._services.monotonic()
+        self.statuses = {row.number: a for row, a in zip(rows, answers, strict=True) if a is not None}
         for row, answer in zip(rows, answers, strict=True):
-            state = self._judge(row, answer, now)
+            silent_s = self._silent_s(row.number, answer, asked_s, now)
+            state = self._judge(row, answer, silent_s)
             events = list(self._news(row.number, answer))
             if state != row.state:
-                events.insert(0, (f"node-{state}", self._detail(row.number, answer, now)))
+                events.insert(0, (f"node-{state}", self._detail(row.number, answer, silent_s)))
             if events:
                 await _note(tenure, row, state, events)
             if answer is not None:
@@ -58,25 +67,35 @@ class HealthWatch:
             return None
         return wire.decode_node_status(reply.header)
 
-    def _judge(self, row: NodeRow, answer: wire.NodeStatus | None, now: float) -> str:
+    def _silent_s(self, number: int, answer: wire.NodeStatus | None, asked_s: float, now: float) -> float:
+        """How long the node has been silent; only a second question in vain makes it more than 0.0: the
+        first may have met a pause of our own."""
         if answer is not None:
-            self._silent_since.pop(row.number, None)
-            return nodes.UP
-        if row.state in (nodes.JOINING, "down"):
-            return row.state
-        since = self._silent_since.setdefault(row.number, now)
-        return "down" if now - since >= self._services.settings.down_s else "suspect"
+            self._silent_since_s.pop(number, None)
+            return 0.0
+        if number not in self._silent_since_s:
+            self._silent_since_s[number] = asked_s
+            return 0.0
+        return now - self._silent_since_s[number]
 
-    def _detail(self, number: int, answer: wire.NodeStatus | None, now: float) -> str:
+    def _judge(self, row: NodeRow, answer: wire.NodeStatus | None, silent_s: float) -> str:
+        if row.state not in _JUDGED:
+            return row.state
+        if answer is not None:
+            return nodes.UP
+        if row.state in {nodes.JOINING, nodes.DOWN}:
+            return row.state
+        return nodes.DOWN if silent_s >= self._services.settings.down_s else nodes.SUSPECT
+
+    def _detail(self, number: int, answer: wire.NodeStatus | None, silent_s: float) -> str:
         if answer is not None:
             return f"incarnation {answer.incarnation:x}, {answer.blocks} blocks"
         link = self._services.nodes.link(number)
         failure = link.failure if link is not None else "no link"
-        silent_s = now - self._silent_since.get(number, now)
         return f"silent for {silent_s:.1f} s: {failure or 'connected'}"
 
     def _news(self, number: int, answer: wire.NodeStatus | None) -> Events:
-        """What else an answer tells: a disk that filled up or has room again, damage found."""
+        """What else an answer tells: a disk that filled up, fails, or is well again; damage found."""
         if answer is None:
             return ()
         before = self._answers.get(number)
@@ -84,6 +103,9 @@ class HealthWatch:
         if answer.read_only != (before is not None and before.read_only):
             kind = "node-full" if answer.read_only else "node-writable"
             events.append((kind, f"{answer.free_bytes} bytes free"))
+        if answer.failing != (before is not None and before.failing):
+            kind = "node-failing" if answer.failing else "node-working"
+            events.append((kind, "the last write or sync failed" if answer.failing else "a sync succeeded"))
         same_life = before is not None and before.incarnation == answer.incarnation
         known = before.damage if before is not None and same_life else {}
         grown = {kind: n for kind, n in answer.damage.items() if n > known.get(kind, 0)}
@@ -95,6 +117,8 @@ class HealthWatch:
 
 async def _note(tenure: Tenure, row: NodeRow, state: str, events: Events) -> None:
     def write(tx: Transaction) -> None:
+        if row not in nodes.list_nodes(tx):
+            return  # an operator decided about it meanwhile: judge again
         if state != row.state:
             nodes.set_state(tx, row.number, state)
         for kind, detail in events:

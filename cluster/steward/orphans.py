@@ -8,7 +8,7 @@ know now, it will never know.
 import logging
 from collections.abc import Sequence
 
-from catalog import leases, objects, work
+from catalog import blobs, leases, objects, work
 from catalog.transaction import Transaction
 from cluster import wire
 from cluster.errors import LinkError
@@ -36,14 +36,14 @@ class OrphanCollector:
     def begin(self) -> None:
         """Start a round over all nodes with a new horizon."""
         self._horizon = 0
-        self._waiting = [node.number for node in self._services.nodes.nodes]
+        self._waiting = [node.number for node in self._services.nodes.nodes]  # those that are away come later
         self._forget_node()
 
     async def step(self, tenure: Tenure) -> bool:
         """One page of one node's inventory; True while the round goes on. Raises LeaseLost, CatalogError."""
         if not self._waiting:
             return False
-        if not self._horizon and not await self._set_horizon(tenure):
+        if not self._horizon and not (await self._may_collect() and await self._set_horizon(tenure)):
             self._waiting.clear()
             return False
         node = self._waiting[0]
@@ -56,6 +56,15 @@ class OrphanCollector:
             self._waiting.pop(0)
             self._forget_node()
         return bool(self._waiting)
+
+    async def _may_collect(self) -> bool:
+        """Not with a catalog that knows no blob at all, and not after a restore, until an operator has said
+        that what this catalog does not know may go (S18)."""
+        catalog = self._services.catalog
+        if not (await catalog.meta()).orphans_allowed:
+            return False
+        known = await catalog.read(lambda reader: blobs.page(reader, catalog.placements, after=b"", limit=1))
+        return bool(known)
 
     async def _set_horizon(self, tenure: Tenure) -> bool:
         """Commit the horizon of this round; False while the store is too young for one."""
@@ -75,7 +84,8 @@ class OrphanCollector:
         if self._allowed is None:
             status = await self._call(node, wire.Op.STATUS, wire.StatusRequest())
             blocks = wire.decode_node_status(status.header).blocks
-            self._allowed = blocks * self._services.settings.orphan_share_max
+            settings = self._services.settings
+            self._allowed = max(blocks * settings.orphan_share_max, settings.orphan_floor_blocks)
         ask = wire.Inventory(self._after, self._services.settings.inventory_entries)
         page = wire.decode_inventory_page((await self._call(node, wire.Op.INVENTORY, ask)).header)
         old = [(key, sequence) for key, sequence, _ in page.entries if _epoch(key) <= self._horizon]

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from catalog.engine import Catalog, wall_clock_ms
@@ -12,14 +12,21 @@ from cluster.topology import NodeSet
 
 @dataclass(frozen=True, slots=True)
 class StewardSettings:
-    """Times in seconds. `orphan_epochs`: how many upload epochs old a block must be to count as an orphan
-    when no row names it; `orphan_share_max`: of a node's blocks, beyond which a pass stops (S18)."""
+    """Times in seconds.
+
+    `rebuild_after_s`: a node away for longer counts as lost, and what it held is built anew elsewhere.
+    `repair_bytes_per_s`: object bytes that repair and rebalancing work on, 0 = no limit. `repair_blobs` are in
+    flight at once, in `repair_buffer_bytes` of memory. `scrub_s`: from one comparison of the catalog with the
+    nodes to the next. `orphan_epochs`: how many upload epochs old a block must be to count as an orphan when
+    no row names it; `orphan_share_max`: of a node's blocks, beyond which a pass stops unless the orphans are
+    fewer than `orphan_floor_blocks` (S18).
+    """
 
     renew_s: float = 2.0
     lease_expiry_s: float = 10.0
-    health_s: float = 1.0
-    status_deadline_s: float = 1.0
-    down_s: float = 5.0
+    health_s: float = 0.3
+    status_deadline_s: float = 0.5
+    down_s: float = 2.0
     idle_s: float = 2.0
     retry_s: float = 30.0
     epoch_s: float = 900.0
@@ -33,7 +40,26 @@ class StewardSettings:
     orphans_s: float = 3600.0
     orphan_epochs: int = 8
     orphan_share_max: float = 0.01
+    orphan_floor_blocks: int = 1000
     inventory_entries: int = 500
+    rebuild_after_s: float = 300.0
+    repair_bytes_per_s: int = 0
+    repair_blobs: int = 32
+    repair_buffer_bytes: int = 64 << 20
+    repair_chunk_bytes: int = 16 << 20
+    repair_page: int = 64
+    repair_idle_s: float = 1.0
+    repair_deadline_s: float = 20.0
+    unreadable_retry_s: float = 3600.0
+    progress_s: float = 1.0
+    damaged_s: float = 5.0
+    scrub_s: float = 6 * 3600.0
+    scrub_blobs: int = 256
+    scrub_stripes_max: int = 4096
+
+
+Statuses = Callable[[], Mapping[int, wire.NodeStatus]]
+"""What each node last said of itself, by number; asked for anew each time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The steward's life: stand for the lease (S22), take office, work until it is lost or we are told to stop.
 
-The work is cut into units; `Worker.step` does one. Units of one worker never run side by side, so there is
-one worker at a time per blob (S20); only health has a loop of its own, for a slow unit must not delay it.
+The work is cut into units; `Worker.step` does one, and units never run side by side. Health and repair have
+loops of their own, for a slow unit must not delay them; what repair has in hand is left alone by the others
+(`in_flight`), so there is one worker at a time per blob (S20).
 """
 
 import asyncio
@@ -13,10 +14,15 @@ from catalog import leases, work
 from catalog.errors import CatalogError, LeaseLost
 from cluster import wire
 from cluster.errors import ClusterError, LinkError, RemoteFault
+from cluster.steward.damaged import DamageWatch
+from cluster.steward.drain import DrainWatch
+from cluster.steward.extras import ExtraCollector
 from cluster.steward.garbage import GarbageCollector, Sweeper
 from cluster.steward.health import HealthWatch
 from cluster.steward.orphans import OrphanCollector
-from cluster.steward.services import StewardServices
+from cluster.steward.repairer import Repairer
+from cluster.steward.scrub import Scrubber
+from cluster.steward.services import Statuses, StewardServices
 from cluster.steward.tenure import Tenure
 
 log = logging.getLogger(__name__)
@@ -59,21 +65,32 @@ class Candidate:
 
 
 class Worker:
-    """All units of work of one tenure."""
+    """All units of work of one tenure but health and repair."""
 
-    def __init__(self, services: StewardServices, tenure: Tenure) -> None:
+    def __init__(
+        self, services: StewardServices, tenure: Tenure, statuses: Statuses, in_flight: set[bytes]
+    ) -> None:
+        """`in_flight`: the blobs that repair works on."""
         settings = services.settings
         self._services = services
         self._tenure = tenure
         self._fenced: set[int] = set()
         self._garbage = GarbageCollector(services)
         self._sweeper = Sweeper(services)
+        self._extras = ExtraCollector(services)
         self._orphans = OrphanCollector(services)
+        self._scrubber = Scrubber(services, in_flight)
+        self._damage = DamageWatch(services, statuses)
+        self._drains = DrainWatch(services)
         now = services.monotonic()
         self._units = [
             _Unit(self._fence, settings.idle_s, now),
             _Unit(lambda: self._garbage.step(tenure), settings.idle_s, now),
             _Unit(lambda: self._sweeper.step(tenure), settings.idle_s, now),
+            _Unit(lambda: self._extras.step(tenure), settings.idle_s, now),
+            _Unit(lambda: self._damage.step(tenure), settings.damaged_s, now),
+            _Unit(lambda: self._scrubber.step(tenure), settings.idle_s, now),
+            _Unit(lambda: self._drains.step(tenure), settings.idle_s, now),
             _Unit(self._advance_epoch, settings.epoch_s, now + settings.epoch_s),
             _Unit(self._forget_completions, settings.completions_s, now),
             _Unit(self._begin_orphans, settings.orphans_s, now + settings.orphans_s),
@@ -152,7 +169,9 @@ async def _serve(services: StewardServices, tenure: Tenure, stop: asyncio.Event)
     """Work until told to stop, or until the lease is lost."""
     settings = services.settings
     health = HealthWatch(services)
-    worker = Worker(services, tenure)
+    in_flight: set[bytes] = set()
+    worker = Worker(services, tenure, lambda: health.statuses, in_flight)
+    repairer = Repairer(services, tenure, lambda: health.statuses, in_flight)
 
     async def watch_health() -> float:
         await health.step(tenure)
@@ -166,6 +185,7 @@ async def _serve(services: StewardServices, tenure: Tenure, stop: asyncio.Event)
         asyncio.create_task(_repeat(step), name=f"steward {name}")
         for name, step in (("work", worker.step), ("health", watch_health), ("lease", renew))
     ]
+    loops.append(asyncio.create_task(repairer.run(), name="steward repair"))
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)

@@ -13,8 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
+from compose.cli.catalog_commands import catalog_app
+from compose.cli.node_commands import nodes_app
+from compose.cli.repair_commands import events, orphans_app, repair_app, scrub_app
 from compose.process import trivet_command
-from compose.refusal import EXIT_REFUSED, StartRefused
+from compose.refusal import EXIT_NOT_DONE, EXIT_REFUSED, CommandRefused, StartRefused
 from compose.settings import Settings, default_text, option_name, table
 
 app = typer.Typer(
@@ -24,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="An S3-compatible object store that stands on three legs.",
-    epilog="The processes that `trivet up` starts are commands too: trivet front, node, steward (with --help).",
+    epilog="Processes that `trivet up` starts are commands too: trivet front, trivet steward, trivet node --dir.",
 )
 
 
@@ -35,11 +38,6 @@ def _option(name: str, metavar: str) -> Any:
     return typer.Option(option_name(name), help=text, metavar=metavar, show_default=False)
 
 
-@app.callback()
-def trivet() -> None:
-    """Keeps `up` a command of its own while it is the only one."""
-
-
 @app.command()
 def up(
     *,
@@ -47,12 +45,21 @@ def up(
     port: Annotated[int | None, _option("port", "N")] = None,
     host: Annotated[str | None, _option("host", "ADDRESS")] = None,
     node_dir: Annotated[list[Path] | None, _option("node_dirs", "DIR")] = None,
+    nodes: Annotated[int | None, _option("nodes", "N")] = None,
     fronts: Annotated[int | None, _option("fronts", "N")] = None,
     region: Annotated[str | None, _option("region", "NAME")] = None,
+    zone: Annotated[str | None, _option("zone", "NAME")] = None,
     domains: Annotated[str | None, _option("domains", "NAMES")] = None,
     data_shards: Annotated[int | None, _option("data_shards", "K")] = None,
     parity_shards: Annotated[int | None, _option("parity_shards", "M")] = None,
     front_stripe_bytes_max: Annotated[int | None, _option("front_stripe_bytes_max", "BYTES")] = None,
+    grace_s: Annotated[int | None, _option("grace_s", "SECONDS")] = None,
+    rebuild_after_s: Annotated[int | None, _option("rebuild_after_s", "SECONDS")] = None,
+    repair_bytes_per_s: Annotated[int | None, _option("repair_bytes_per_s", "BYTES")] = None,
+    scrub_bytes_per_s: Annotated[int | None, _option("scrub_bytes_per_s", "BYTES")] = None,
+    scrub_s: Annotated[int | None, _option("scrub_s", "SECONDS")] = None,
+    segment_bytes: Annotated[int | None, _option("segment_bytes", "BYTES")] = None,
+    node_reserve_bytes: Annotated[int | None, _option("node_reserve_bytes", "BYTES")] = None,
     keep_alive_s: Annotated[int | None, _option("keep_alive_s", "SECONDS")] = None,
     stop_wait_s: Annotated[int | None, _option("stop_wait_s", "SECONDS")] = None,
     silence_s_max: Annotated[int | None, _option("silence_s_max", "SECONDS")] = None,
@@ -67,12 +74,21 @@ def up(
             "port": port,
             "host": host,
             "node_dirs": tuple(node_dir) if node_dir else None,
+            "nodes": nodes,
             "fronts": fronts,
             "region": region,
+            "zone": zone,
             "domains": tuple(domains.split(",")) if domains else None,
             "data_shards": data_shards,
             "parity_shards": parity_shards,
             "front_stripe_bytes_max": front_stripe_bytes_max,
+            "grace_s": grace_s,
+            "rebuild_after_s": rebuild_after_s,
+            "repair_bytes_per_s": repair_bytes_per_s,
+            "scrub_bytes_per_s": scrub_bytes_per_s,
+            "scrub_s": scrub_s,
+            "segment_bytes": segment_bytes,
+            "node_reserve_bytes": node_reserve_bytes,
             "keep_alive_s": keep_alive_s,
             "stop_wait_s": stop_wait_s,
             "silence_s_max": silence_s_max,
@@ -91,10 +107,21 @@ def supervise(settings: Settings) -> None:
     os.execve(sys.executable, [*trivet_command(), "supervise"], environment)  # noqa: S606
 
 
+app.add_typer(nodes_app, name="node")
+app.add_typer(repair_app, name="repair")
+app.add_typer(scrub_app, name="scrub")
+app.command()(events)
+app.add_typer(catalog_app, name="catalog")
+app.add_typer(orphans_app, name="orphans")
+
+
 def run_command() -> None:
     """The commands for people: a refusal is one line at the terminal and an exit code of its own."""
     try:
         app()
+    except CommandRefused as refusal:
+        print(f"trivet: {refusal}", file=sys.stderr)
+        sys.exit(EXIT_NOT_DONE)
     except StartRefused as refusal:
         print(f"trivet: {refusal}", file=sys.stderr)
         sys.exit(EXIT_REFUSED)

@@ -11,9 +11,20 @@ import sys
 PROCESSES = ("supervise", "front", "node", "steward", "found", "floor")
 
 
+def is_process(arguments: list[str]) -> bool:
+    """Whether they name a process of the store. `trivet node` with options is one; with a word after it, it is
+    a command for people.
+    """
+    if not arguments or arguments[0] not in PROCESSES:
+        return False
+    if arguments[0] != "node":
+        return True
+    return len(arguments) > 1 and arguments[1].startswith("-") and arguments[1] != "--help"
+
+
 def main() -> None:
     """Runs the command that the arguments name."""
-    if sys.argv[1:2] and sys.argv[1] in PROCESSES:
+    if is_process(sys.argv[1:]):
         from compose.cli.processes import run
 
         run(sys.argv[1], sys.argv[2:])

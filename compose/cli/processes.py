@@ -92,10 +92,14 @@ def _steward(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _found(settings: Settings, _options: argparse.Namespace) -> int:
-    """Make or check catalog and node directories; the plan comes as JSON on stdin."""
-    from compose.founding import found
+    """Make or check catalog and node directories, in JSON lines with the supervisor on stdin and stdout."""
+    from compose.founding import answer
 
-    sys.stdout.buffer.write(found(settings, sys.stdin.buffer.read()))
+    def write_line(line: bytes) -> None:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+    answer(settings, sys.stdin.buffer.readline, write_line)
     return 0
 
 

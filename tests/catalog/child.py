@@ -2,13 +2,14 @@
 
 import asyncio
 import fcntl
+import itertools
 import os
 import resource
 import signal
 import sys
 from pathlib import Path
 
-from catalog import buckets, objects
+from catalog import backup, buckets, objects
 from catalog.engine import Catalog, CatalogSettings
 from catalog.lock import FileLock
 from catalog.model import Attributes, NewBlob
@@ -73,6 +74,16 @@ async def replace_bucket(path: Path, name: str, owner: str) -> None:
     await catalog.close()
 
 
+def back_up_and_restore(path: Path, directory: Path) -> None:
+    """Again and again, each to a name of its own that is said when it is done, until killed."""
+    for turn in itertools.count():
+        copied, restored = directory / f"backup-{turn}", directory / f"restored-{turn}"
+        backup.backup(path, copied)
+        _say(copied.name)
+        backup.restore(copied, restored)
+        _say(restored.name)
+
+
 def hold_lock(path: Path) -> None:
     """Take the catalog's lock, say so, and freeze until standard input ends."""
     lock = FileLock(path.with_name("catalog.lock"))
@@ -102,6 +113,8 @@ def main() -> None:
             asyncio.run(put_until_files_may_not_grow(path, int(rest[0])))
         case "replace-bucket":
             asyncio.run(replace_bucket(path, rest[0], rest[1]))
+        case "back-up":
+            back_up_and_restore(path, Path(rest[0]))
         case "recover":
             act_as_recovery(path)
         case "hold":

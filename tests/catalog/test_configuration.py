@@ -6,8 +6,9 @@ import pytest
 
 from catalog import buckets, leases, nodes
 from catalog.engine import Catalog
-from catalog.errors import BucketExists, NoSuchBucket
-from catalog.model import Bucket, Versioning
+from catalog.errors import BucketExists, NodeExists, NoSuchBucket
+from catalog.model import Bucket, NodeRow, Versioning
+from catalog.transaction import Transaction
 from tests.catalog.making import Clock, SqliteStore, put, start_child
 
 
@@ -103,3 +104,48 @@ async def test_nodes(catalog: Catalog) -> None:
     (now,) = await nodes.current(catalog)
     assert (now.state, now.host, now.port, now.node_id) == ("up", "10.0.0.1", 2, b"1" * 16)
     assert await catalog.read(nodes.list_nodes) == (now,)
+
+
+async def test_s23_a_replaced_node_leaves_its_name(catalog: Catalog) -> None:
+    """The old row is removed and renamed, the new one joins under the name with a number and an id of its own. A
+    directory stays as it is unless another is given."""
+
+    def register(tx: Transaction, node_id: bytes, directory: str | None) -> NodeRow:
+        return nodes.register(
+            tx, node_id=node_id, name="node-1", region="r", zone="z", host="h", port=1, directory=directory
+        )
+
+    old = await catalog.write(lambda tx: register(tx, b"1" * 16, "/old"))
+    await catalog.write(lambda tx: nodes.move(tx, old.number, host="h", port=2))
+
+    def replace(tx: Transaction) -> NodeRow:
+        nodes.set_state(tx, old.number, nodes.REMOVED)
+        nodes.rename(tx, old.number, "node-1.1")
+        return register(tx, b"2" * 16, "/new")
+
+    new = await catalog.write(replace)
+    await catalog.write(lambda tx: nodes.move(tx, new.number, host="h", port=3, directory="/moved"))
+    rows = await nodes.current(catalog)
+    assert [(row.name, row.state, row.port, row.directory) for row in rows] == [
+        ("node-1.1", "removed", 2, "/old"),
+        ("node-1", "joining", 3, "/moved"),
+    ]
+    assert new.number > old.number
+    assert await catalog.read(nodes.counts) == {"joining": 1, "removed": 1}
+
+
+async def test_names_and_ids_of_nodes_are_unique(catalog: Catalog) -> None:
+    """Refused with a word to the operator, and nothing is changed."""
+
+    def register(tx: Transaction, name: str, node_id: bytes) -> NodeRow:
+        return nodes.register(tx, node_id=node_id, name=name, region="", zone="", host="", port=0)
+
+    first = await catalog.write(lambda tx: register(tx, "node-1", b"1" * 16))
+    second = await catalog.write(lambda tx: register(tx, "node-2", b"2" * 16))
+    with pytest.raises(NodeExists, match="the name node-1"):
+        await catalog.write(lambda tx: register(tx, "node-1", b"3" * 16))
+    with pytest.raises(NodeExists, match=r"the id 3232.* is that of node 2, node-2"):
+        await catalog.write(lambda tx: register(tx, "node-3", b"2" * 16))
+    with pytest.raises(NodeExists, match="the name node-1"):
+        await catalog.write(lambda tx: nodes.rename(tx, second.number, "node-1"))
+    assert await nodes.current(catalog) == (first, second)

@@ -1,6 +1,8 @@
 """A model of names and bytes against the real catalog: after any sequence of puts, copies, deletes and multipart
 uploads, failed ones too, and after collecting garbage, exactly the blobs that something names are left, each
-with as many references as names, and nothing that is named was ever collected (S14, P6)."""
+with as many references as names, and nothing that is named was ever collected (S14, P6). Meanwhile blobs are
+moved from layout to layout, by workers of which some come too late: each lies where the last move that counted
+has put it, and no run of an earlier layout is left (S9, S20)."""
 
 import asyncio
 from collections import Counter
@@ -12,10 +14,21 @@ import sqlalchemy as sa
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import structs
 
-from catalog import buckets, objects, schema, sweeping, uploads, work
+from catalog import blobs, buckets, objects, placements, schema, sweeping, uploads, work
 from catalog.errors import CatalogError, Changed, InvalidPart, PreconditionFailed
-from catalog.model import Attributes, Condition, NewBlob, PartRef, RequestedPart, Source, UploadRow
+from catalog.model import (
+    Attributes,
+    BlobRow,
+    Condition,
+    NewBlob,
+    PartRef,
+    RequestedPart,
+    Run,
+    Source,
+    UploadRow,
+)
 from catalog.statement import Reader, Statement
 from tests.catalog.making import Clock, SqliteStore, copy, new_blob, put, source_of
 
@@ -25,6 +38,9 @@ _REFS = Statement(sa.select(schema.blobs.c.id, schema.blobs.c.refs, schema.blobs
 _GARBAGE = Statement(sa.select(schema.garbage.c.blob_id))
 _PARTS = Statement(sa.select(sa.func.count()).select_from(schema.parts))
 
+_RUNS = Statement(sa.select(schema.blob_runs.c.blob_id))
+
+_LAYOUTS = st.sampled_from([(1, 2, 3), (4, 2, 3), (1, 1, 0, 2, 2, 0)])
 _KEYS = st.sampled_from([b"a", b"b", b"c"])
 _NUMBERS = st.integers(1, 3)
 
@@ -56,6 +72,8 @@ class References(RuleBasedStateMachine):
         self.uploads: list[_Upload] = []
         self.collected: set[bytes] = set()
         self.stale_source: Source | None = None
+        self.layouts: dict[bytes, tuple[tuple[int, ...], tuple[Run, ...]]] = {}  # plain blob -> where it lies
+        self.stale_layout: BlobRow | None = None
 
     def teardown(self) -> None:
         """All garbage is collected at the end of each run, and the books are compared."""
@@ -96,11 +114,12 @@ class References(RuleBasedStateMachine):
                 names.update(parts)
         return names
 
-    @rule(key=_KEYS)
-    def put(self, key: bytes) -> None:
-        """A new object, or over an old one."""
-        blob = new_blob()
+    @rule(key=_KEYS, later=st.lists(_LAYOUTS, max_size=1))
+    def put(self, key: bytes, later: list[tuple[int, ...]]) -> None:
+        """A new object, or over an old one; sometimes a node failed on the way."""
+        blob = structs.replace(new_blob(), runs=tuple(Run(1, nodes) for nodes in later))
         self._run(put(self.catalog, self.bucket_id, key, blob))
+        self.layouts[blob.id] = (blob.nodes, blob.runs)
         self.objects[key] = blob.id
 
     @rule(key=_KEYS)
@@ -178,6 +197,7 @@ class References(RuleBasedStateMachine):
             lambda tx: uploads.put_part(tx, upload=upload.row, number=number, blob=blob, etag=etag), blob
         )
         upload.parts[number] = (blob.id, etag)
+        self.layouts[blob.id] = (blob.nodes, blob.runs)
 
     @precondition(lambda self: self.uploads and self.objects)
     @rule(data=st.data(), number=_NUMBERS)
@@ -255,6 +275,26 @@ class References(RuleBasedStateMachine):
         self._write(lambda tx: uploads.abort(tx, upload.row))
         self.uploads.remove(upload)
 
+    @precondition(lambda self: self.layouts)
+    @rule(data=st.data())
+    def look_at_a_layout(self, data: st.DataObject) -> None:
+        """For a repair that will take its time."""
+        blob_id = data.draw(st.sampled_from(sorted(self.layouts)))
+        self.stale_layout = self._run(objects.blob(self.catalog, blob_id))
+
+    @precondition(lambda self: self.stale_layout)
+    @rule(nodes=_LAYOUTS, later=st.lists(_LAYOUTS, max_size=2))
+    def move_what_was_looked_at(self, nodes: tuple[int, ...], later: list[tuple[int, ...]]) -> None:
+        """Whatever has happened to it since."""
+        old = self.stale_layout
+        assert old is not None
+        runs = tuple(Run(number + 1, one) for number, one in enumerate(later))
+        moved = self._write(lambda tx: placements.move(tx, old.id, old=old, nodes=nodes, runs=runs))
+        expected = self._names()[old.id] > 0 and self.layouts.get(old.id) == (old.nodes, old.runs)
+        assert moved == expected
+        if moved:
+            self.layouts[old.id] = (nodes, runs)
+
     @rule()
     def time_passes(self) -> None:
         """Half the grace period."""
@@ -280,6 +320,7 @@ class References(RuleBasedStateMachine):
         while not self._write(lambda tx: work.collected(tx, blob_id)):
             pass
         self.collected.add(blob_id)
+        self.layouts.pop(blob_id, None)
 
     @invariant()
     def what_is_named_is_there(self) -> None:
@@ -293,6 +334,10 @@ class References(RuleBasedStateMachine):
         queued = {row[0] for row in self._read(lambda reader: reader.rows(_GARBAGE))}
         assert not queued & set(names)
         assert {blob_id for blob_id, (refs, _) in held.items() if refs == 0} <= queued
+        rows = self._read(lambda reader: blobs.by_ids(reader, self.catalog.placements, self.layouts))
+        assert {row.id: (row.nodes, row.runs) for row in rows.values()} == self.layouts
+        runs = Counter(row[0] for row in self._read(lambda reader: reader.rows(_RUNS)))
+        assert runs == {blob_id: len(runs) for blob_id, (_, runs) in self.layouts.items() if runs}
         (parts,) = self._read(lambda reader: reader.row(_PARTS))
         assert parts == sum(len(upload.parts) for upload in self.uploads)
 

@@ -4,14 +4,15 @@ import asyncio
 
 import pytest
 import sqlalchemy as sa
+from msgspec import structs
 
-from catalog import blobs, objects, schema, work
+from catalog import blobs, objects, progress, schema, work
 from catalog.engine import Catalog
 from catalog.errors import Changed
-from catalog.model import FaultReport, GarbageItem, NewBlob, Run
+from catalog.model import ExtraCopy, FaultReport, GarbageItem, NewBlob, RepairItem, Run
 from catalog.statement import Statement
 from catalog.transaction import Transaction
-from tests.catalog.making import Clock, copy, new_blob, put, source_of
+from tests.catalog.making import Clock, SqliteStore, copy, new_blob, put, source_of
 
 _ALL_BLOBS = Statement(sa.select(schema.blobs.c.id))
 _LEFTOVERS = Statement(
@@ -30,7 +31,7 @@ async def _delete(catalog: Catalog, bucket_id: int, key: bytes) -> None:
 
 
 def _queue(tx: Transaction, blob_id: bytes) -> None:
-    tx.execute(blobs.INSERT_GARBAGE, (blob_id, 0, 0, 1, 1, 0, 0))
+    tx.execute(blobs.INSERT_GARBAGE, (blob_id, 0, 0, 1, 1, 0, 0, 2, 1))
 
 
 async def test_from_due_to_collected(catalog: Catalog, bucket_id: int) -> None:
@@ -116,9 +117,11 @@ async def test_garbage_comes_oldest_first(catalog: Catalog, clock: Clock) -> Non
     assert [item.blob_id for item in items] == expected[:3]
 
 
-async def test_faults_of_a_blob_gather_in_one_row(catalog: Catalog, clock: Clock) -> None:
+async def test_faults_of_a_blob_gather_in_one_row(catalog: Catalog, bucket_id: int, clock: Clock) -> None:
     """Each once, a bounded number; reported from many requests at a time."""
-    blob_id = new_blob().id
+    blob = new_blob(stripes=100)
+    await put(catalog, bucket_id, b"key", blob)
+    blob_id = blob.id
     faults = [FaultReport(stripe, stripe % 3, 1, "missing") for stripe in range(100)]
     await asyncio.gather(
         *(
@@ -136,6 +139,176 @@ async def test_faults_of_a_blob_gather_in_one_row(catalog: Catalog, clock: Clock
     assert item.attempts == 1
     await catalog.write(lambda tx: work.repaired(tx, blob_id))
     assert await catalog.read(lambda reader: work.due_repairs(reader, now_ms=later, limit=10)) == []
+
+
+async def _report(catalog: Catalog, blob_id: bytes, *faults: FaultReport) -> None:
+    await catalog.write(lambda tx: work.report_faults(tx, blob_id, faults))
+
+
+async def _repairs(catalog: Catalog, now_ms: int, limit: int = 100) -> list[RepairItem]:
+    return await catalog.read(lambda reader: work.due_repairs(reader, now_ms, limit))
+
+
+async def test_repairs_come_in_order_of_danger(catalog: Catalog, bucket_id: int, clock: Clock) -> None:
+    """Those that can lose least first, among those the longest due; a postponed one is passed over, and what
+    is reported later can only raise the danger. Red when they come by due time alone."""
+    wide = (1, 2, 3, 4, 5, 6)
+    made = [structs.replace(new_blob(nodes=wide, stripes=4), k=4, m=2) for _ in range(4)]
+    lost = [
+        [FaultReport(0, 0, 1, "missing")],
+        [FaultReport(2, 0, 1, "missing"), FaultReport(2, 5, 6, "corrupt"), FaultReport(1, 1, 2, "missing")],
+        [FaultReport(0, shard, shard + 1, "missing") for shard in range(3)],
+        [FaultReport(3, 0, 1, "missing")],
+    ]
+    for number, (blob, faults) in enumerate(zip(made, lost, strict=True)):
+        await put(catalog, bucket_id, b"%d" % number, blob)
+        clock.now_ms += 1
+        await _report(catalog, blob.id, *faults)
+    found = await _repairs(catalog, clock.now_ms)
+    assert [(item.blob_id, item.spare) for item in found] == [
+        (made[2].id, -1),
+        (made[1].id, 0),
+        (made[0].id, 1),
+        (made[3].id, 1),
+    ]
+    assert await _repairs(catalog, clock.now_ms, limit=3) == found[:3]
+    assert await catalog.read(work.repair_count) == 4
+    await catalog.write(lambda tx: work.postpone_repair(tx, made[2].id, clock.now_ms + 1))
+    assert [item.blob_id for item in await _repairs(catalog, clock.now_ms, limit=2)] == [
+        made[1].id,
+        made[0].id,
+    ]
+    await _report(catalog, made[3].id, FaultReport(3, 1, 2, "missing"))
+    assert [item.blob_id for item in await _repairs(catalog, clock.now_ms)] == [
+        made[1].id,
+        made[3].id,
+        made[0].id,
+    ]
+
+
+async def test_only_what_something_refers_to_is_repaired(catalog: Catalog, bucket_id: int) -> None:
+    """Nobody will miss the rest, and nothing of it stays on the queue. Red when a report of an unknown blob is
+    queued: the steward would look for it on all nodes, again and again."""
+    fault = FaultReport(0, 0, 1, "missing")
+    unknown, deleted, collected = new_blob(), new_blob(), new_blob()
+    await put(catalog, bucket_id, b"deleted", deleted)
+    await put(catalog, bucket_id, b"collected", collected)
+    await _report(catalog, collected.id, fault)
+    await _delete(catalog, bucket_id, b"deleted")
+    await _delete(catalog, bucket_id, b"collected")
+    for blob in (unknown, deleted):
+        await _report(catalog, blob.id, fault)
+    assert [item.blob_id for item in await _repairs(catalog, 1 << 60)] == [collected.id]
+    assert await catalog.write(lambda tx: work.condemn(tx, collected.id))
+    assert await catalog.write(lambda tx: work.collected(tx, collected.id))
+    assert await catalog.read(work.repair_count) == 0
+
+
+async def _due_extra(catalog: Catalog, now_ms: int, limit: int = 100) -> list[ExtraCopy]:
+    return await catalog.read(lambda reader: work.due_extra(reader, now_ms, limit))
+
+
+async def test_s20_extra_copies_are_named_by_sequence(catalog: Catalog, clock: Clock) -> None:
+    """Two copies of one block on one node are two, each queued once and due a grace period after it was first
+    queued (S21). Red when the sequence is no part of their name, or when queueing again puts it off."""
+    blob_id = new_blob().id
+    first, second = (ExtraCopy(blob_id, 3, 1, 2, sequence) for sequence in (7, 8))
+    await catalog.write(lambda tx: work.queue_extra(tx, [first, second, first]))
+    due_ms = clock.now_ms + catalog.settings.grace_ms
+    clock.now_ms += 1000
+    await catalog.write(lambda tx: work.queue_extra(tx, [first]))
+    assert await _due_extra(catalog, due_ms - 1) == []
+    assert await _due_extra(catalog, due_ms) == [first, second]
+    assert await _due_extra(catalog, due_ms, limit=1) == [first]
+    await catalog.write(lambda tx: work.postpone_extra(tx, [first], due_ms + 5))
+    assert await _due_extra(catalog, due_ms) == [second]
+    await catalog.write(lambda tx: work.extra_done(tx, [second]))
+    assert await catalog.read(work.extra_count) == 1
+    assert await _due_extra(catalog, due_ms + 5) == [first]
+
+
+async def test_p7_copies_of_a_blob_that_waits_for_repair_are_kept(
+    catalog: Catalog, bucket_id: int, clock: Clock
+) -> None:
+    """One of them may be the last good one: the layout's own was just found bad. Red when `due_extra` hands them
+    out all the same."""
+    blob, sound = new_blob(), new_blob()
+    await put(catalog, bucket_id, b"key", blob)
+    copies = [ExtraCopy(blob.id, 0, 0, 9, 1), ExtraCopy(sound.id, 0, 0, 9, 2)]
+    await catalog.write(lambda tx: work.queue_extra(tx, copies))
+    await _report(catalog, blob.id, FaultReport(0, 0, 1, "corrupt"))
+    later = clock.now_ms + catalog.settings.grace_ms
+    assert await _due_extra(catalog, later) == copies[1:]
+    await catalog.write(lambda tx: work.repaired(tx, blob.id))
+    assert await _due_extra(catalog, later) == copies
+
+
+async def test_garbage_of_any_layout_names_every_copy(catalog: Catalog, bucket_id: int) -> None:
+    """A degraded layout has more entries than shards: which shard an entry is needs k and m, that of a deleted
+    blob as that of an abandoned one. Red when `release` or `abandon` leaves them out."""
+    degraded = structs.replace(
+        new_blob(stripes=5), nodes=(1, 1, 0, 2, 2, 0), runs=(Run(2, (1, 2, 3)), Run(4, (3, 3, 0, 2, 2, 0)))
+    )
+    abandoned = structs.replace(degraded, id=new_blob().id)
+    await put(catalog, bucket_id, b"key", degraded)
+    await _delete(catalog, bucket_id, b"key")
+    catalog.abandon(abandoned)
+    await catalog.write(lambda tx: None)
+    items = await _due(catalog)
+    assert {item.blob_id for item in items} == {degraded.id, abandoned.id}
+    for item in items:
+        assert (item.k, item.m, item.width, item.nodes, item.runs) == (2, 1, 3, degraded.nodes, degraded.runs)
+        copies = {
+            (stripe, entry % item.width, node)
+            for stripe in range(item.stripes)
+            for entry, node in enumerate(item.nodes_at(stripe))
+            if node
+        }
+        assert copies == {
+            *((stripe, shard, node) for stripe in (0, 1) for shard in (0, 1) for node in (1, 2)),
+            *((stripe, shard, shard + 1) for stripe in (2, 3) for shard in (0, 1, 2)),
+            *((4, shard, node) for shard in (0, 1) for node in (3, 2)),
+        }
+
+
+async def test_postponed_garbage_gives_way(catalog: Catalog, clock: Clock) -> None:
+    """A node that can't be reached holds nothing else up, also after a restart of the steward."""
+    first, second = new_blob(), new_blob()
+    for blob in (first, second):
+        clock.now_ms += 1
+        catalog.abandon(blob)
+        await catalog.write(lambda tx: None)
+    later = clock.now_ms + 2 * catalog.settings.grace_ms
+    await catalog.write(lambda tx: work.postpone_garbage(tx, [first.id], later + 1))
+    assert [item.blob_id for item in await _due(catalog, later)] == [second.id]
+    assert [item.blob_id for item in await _due(catalog, later + 1)] == [second.id, first.id]
+    assert await catalog.read(work.garbage_count) == 2
+
+
+async def test_old_events_are_forgotten(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flapping node must not fill the catalog; the newest can be had first."""
+    monkeypatch.setattr(work, "_EVENTS_KEPT", 5)
+
+    def record(tx: Transaction) -> None:
+        for number in range(8):
+            work.record_event(tx, "flapped", node=number)
+
+    await catalog.write(record)
+    assert [event.node for event in await catalog.read(work.list_events)] == [3, 4, 5, 6, 7]
+    newest = await catalog.read(lambda reader: work.list_events(reader, limit=2, newest_first=True))
+    assert [event.node for event in newest] == [7, 6]
+
+
+async def test_progress_is_kept_by_name(store: SqliteStore, catalog: Catalog, clock: Clock) -> None:
+    """And read by another process."""
+    other = store.open(clock)
+    await other.start()
+    assert await catalog.read(lambda reader: progress.read(reader, "scrub")) is None
+    for state in (b"half", b"most"):
+        await catalog.write(lambda tx, s=state: progress.write(tx, "scrub", s))  # type: ignore[misc]
+        await catalog.write(lambda tx: progress.write(tx, "repair", b"other"))
+        assert await other.read(lambda reader: progress.read(reader, "scrub")) == state
+    await other.close()
 
 
 async def test_events_are_kept_in_order(catalog: Catalog, clock: Clock) -> None:

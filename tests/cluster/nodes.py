@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from cluster.node.files import RealFiles
 from cluster.node.identity import initialise
@@ -34,7 +34,9 @@ asyncio.run(serve(config, socket.socket(fileno=int(fd)), ready))
 
 
 class RealNode:
-    """One node with a directory of its own. `info` is how the front side knows it."""
+    """One node with a directory of its own. `info` is how the front side knows it; `child` is its program."""
+
+    child: ClassVar[str] = _CHILD
 
     def __init__(self, directory: Path, number: int) -> None:
         self.directory = directory / f"node-{number}"
@@ -59,7 +61,7 @@ class RealNode:
         fd = self._socket.fileno()
         arguments = [str(self.directory), str(fd), CLUSTER_ID.hex(), SECRET.hex()]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, *arguments],
+            [sys.executable, "-c", self.child, *arguments],
             pass_fds=[fd],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
@@ -76,6 +78,11 @@ class RealNode:
     def start(self) -> None:
         self.launch()
         self.wait_ready()
+
+    @property
+    def runs(self) -> bool:
+        """True while there is a process, frozen or not."""
+        return self._process is not None
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -118,8 +125,8 @@ class RealNode:
 class RealNodes:
     """Several of them; closes all at the end."""
 
-    def __init__(self, directory: Path, count: int = 3) -> None:
-        self.nodes = [RealNode(directory, number) for number in range(1, count + 1)]
+    def __init__(self, directory: Path, count: int = 3, node_type: type[RealNode] = RealNode) -> None:
+        self.nodes = [node_type(directory, number) for number in range(1, count + 1)]
 
     def __getitem__(self, number: int) -> RealNode:
         """By node number, from 1 on."""

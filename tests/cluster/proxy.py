@@ -50,6 +50,11 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def shut(self) -> None:
+        """Break all connections and take no new ones."""
+        self._server.close()
+        self.cut()
+
     def _adopt(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         self._tasks.add(asyncio.create_task(self._serve(reader, writer)))

@@ -24,18 +24,22 @@ from cluster.blob_reader import BlobReader, BlobStream
 from cluster.blob_writer import BlobIds, BlobWriter, Receipt
 from cluster.budget import ByteBudget
 from cluster.errors import BlobUnreadable
-from cluster.stripe_read import CORRUPT, MISSING, Fault, ReaderSettings, layout
+from cluster.link import LinkSettings
+from cluster.placement import is_standard
+from cluster.stripe_read import CORRUPT, MISSING, Fault, ReaderSettings
 from cluster.topology import NodeSet
 from codec.block import PAGE_BYTES, BlockKey, verify
 from codec.geometry import Geometry
 from tests.cluster.conftest import connect, until
 from tests.cluster.nodes import CLUSTER_ID, SECRET, RealNodes
 from tests.cluster.proxy import Proxy
-from tests.cluster.test_blob_writer import body, row
+from tests.cluster.writing import body, linked_to, row
 
 pytestmark = pytest.mark.usefixtures("silent_loop")
 
 BUDGET = 64 << 20
+# Never finds a node slow: a reader that goes round it goes round the fault that it shall meet, too.
+CALM = LinkSettings(stall_s_min=5.0, probe_s=60.0)
 PATIENT = ReaderSettings(hedge_s_min=5.0, hedge_s_max=5.0)  # no hedging: the test is about something else
 
 
@@ -58,9 +62,14 @@ class Rig:
         return self.moved or self.rows.get(blob_id)
 
     async def write(self, content: bytes, geometry: Geometry) -> BlobRow:
+        """In the standard layout: where a busy machine made the writer hedge, it is written once more."""
         writer = BlobWriter(self.nodes, geometry, ByteBudget(BUDGET), BlobIds())
-        receipt = await writer.write(body(content, geometry.stripe_bytes), epoch=1, size_hint=len(content))
-        return self.know(receipt)
+        for _ in range(20):
+            stripes = body(content, geometry.stripe_bytes)
+            receipt = await writer.write(stripes, epoch=1, size_hint=len(content))
+            if is_standard(receipt.nodes, geometry.width) and not receipt.runs:
+                return self.know(receipt)
+        pytest.fail("all nodes are there, and no blob lies on each of them")
 
     def know(self, receipt: Receipt) -> BlobRow:
         self.rows[receipt.blob_id] = row(receipt)
@@ -91,6 +100,11 @@ class FaultPlan:
         self.asked: list[tuple[int, int, int, int]] = []  # stripe, shard, start, stop
         self._flip: set[tuple[Proxy, int]] = set()
 
+    def clear(self) -> None:
+        """No faults; request ids of connections to come mean nothing yet."""
+        self.faults = {}
+        self._flip.clear()
+
     def install(self, proxy: Proxy, node: int) -> None:
         def request(frame: wire.Frame) -> list[wire.Frame]:
             if frame.op != wire.Op.READ_BLOCK:
@@ -112,7 +126,8 @@ class FaultPlan:
             return [frame]
 
         def reply(frame: wire.Frame) -> list[wire.Frame]:
-            if (proxy, frame.request_id) in self._flip:
+            if frame.op == wire.Op.READ_BLOCK and (proxy, frame.request_id) in self._flip:
+                self._flip.discard((proxy, frame.request_id))
                 payload = bytearray(frame.payload)
                 payload[random.Random(frame.request_id).randrange(len(payload))] ^= 0x10
                 return [frame._replace(payload=payload)]
@@ -132,8 +147,7 @@ async def spoiled(nodes: RealNodes) -> AsyncIterator[tuple[NodeSet, FaultPlan]]:
             proxy = await stack.enter_async_context(Proxy(info))
             plan.install(proxy, info.number)
             infos.append(proxy.info)
-        linked = NodeSet.connecting(infos, secret=SECRET, cluster_id=CLUSTER_ID, role=wire.Role.FRONT)
-        await stack.enter_async_context(linked)
+        linked = await stack.enter_async_context(linked_to(infos, CALM))
         assert await linked.wait_up(10) == 3
         yield linked, plan
 
@@ -201,9 +215,22 @@ async def test_p3_bad_blocks_within_the_budget_cost_nothing_beyond_it_an_error_n
     asked for after a miss.
     """
     linked, plan = spoiled
-    plan.faults = {}
-    # Replies withheld in the example before may have cut a link (S10): it comes back by itself.
-    assert await linked.wait_up(20) == len(linked.nodes)
+    # Links of its own for each example: replies withheld in the one before opened breakers, rightly.
+    async with linked_to(linked.nodes, CALM) as fresh:
+        assert await fresh.wait_up(20) == 3
+        await check_faults(fresh, plan, shape, size, faults, cut)
+
+
+async def check_faults(  # noqa: PLR0917 - the example's parts
+    linked: NodeSet,
+    plan: FaultPlan,
+    shape: tuple[int, int],
+    size: int,
+    faults: dict[tuple[int, int], str],
+    cut: tuple[float, float],
+) -> None:
+    """Play one example: write with all well, read with these faults."""
+    plan.clear()
     hurried = "late" in faults.values()  # then a slow machine may make any reply late
     rig = Rig(
         linked, ReaderSettings(hedge_s_min=0.01, hedge_s_max=0.05, deadline_s=0.5) if hurried else PATIENT
@@ -426,7 +453,6 @@ async def test_s9_a_degraded_run_may_hold_a_shard_twice(own_nodes: RealNodes) ->
             await copy_block(linked, receipt.blob_id, shard, by_shard[shard], by_shard[1 - shard])
         a, b = by_shard[0], by_shard[1]
         blob = BlobRow(receipt.blob_id, 4096, 2, 1, 1 << 20, 1, 0, (a, b, 0, b, a, 0))
-        assert layout(blob, 0) == [(0, a), (1, b), (0, b), (1, a)]
         own_nodes[by_shard[2]].kill()
         assert await rig.read(blob) == content
         own_nodes[a].kill()

@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+import select
 import socket
 import time
 from typing import Any
 
 import pytest
+import uvloop
 
 from cluster import wire
 from cluster.errors import CallLate, DeadlineExceeded, LinkBusy, LinkDown, RemoteFault
@@ -78,7 +80,8 @@ async def test_s25_each_request_carries_its_deadline_and_fails_when_it_has_passe
     seen: list[int] = []
 
     def note(frame: wire.Frame) -> list[wire.Frame]:
-        seen.append(frame.deadline_ms)
+        if frame.op == PUT:
+            seen.append(frame.deadline_ms)
         return [frame]
 
     async with Proxy(nodes[1].info) as proxy, link_to(proxy.info) as link:
@@ -135,7 +138,7 @@ async def test_s10_a_link_without_replies_is_stalled_until_one_comes(nodes: Real
         call = link.call(STATUS, ASK_STATUS, None, 10)
         asked = time.monotonic()
         await until(link.is_stalled, "the link is stalled")
-        assert time.monotonic() - asked >= 0.02
+        assert time.monotonic() - asked >= LinkSettings().stall_s_min
         proxy.replies_flow.set()
         await call
         assert not link.is_stalled()
@@ -205,6 +208,86 @@ async def test_a_killed_node_is_known_at_once_and_its_successor_has_another_inca
         async with asyncio.timeout(10):
             await link.wait_up()
         assert link.incarnation != before
+
+
+async def test_a_frozen_node_is_known_within_three_seconds_busy_or_idle(own_nodes: RealNodes) -> None:
+    """With the settings that processes use, and at the first missed status it is known to be stalled.
+
+    Red with probes a second apart and three seconds of silence: the idle link took four.
+    """
+    async with link_to(own_nodes[1].info) as busy, link_to(own_nodes[1].info) as idle:
+        await busy.wait_up()
+        await idle.wait_up()
+        quiet_since = time.monotonic()
+        await until(lambda: idle._idle and time.monotonic() > quiet_since + 0.6, "one link idles")
+        own_nodes[1].freeze()
+        frozen_s = time.monotonic()
+        busy.call(READ, read(blob("nothing")), None, 10)
+        await until(lambda: busy.is_stalled() and busy.is_stalled(writing=True), "the busy one stalls")
+        assert time.monotonic() - frozen_s < 0.4
+        await until(lambda: idle.is_stalled() and idle.is_stalled(writing=True), "the idle one stalls")
+        assert time.monotonic() - frozen_s < 1.0
+        await until(lambda: not busy.up and not idle.up, "both know")
+        print(f"a frozen node was cut off after {time.monotonic() - frozen_s:.2f} s")
+        assert time.monotonic() - frozen_s < 3.0
+        own_nodes[1].thaw()
+        async with asyncio.timeout(10):
+            await busy.wait_up()
+            await idle.wait_up()
+        assert busy.breaker.closed, "one freeze is forgiven"
+
+
+async def test_a_stall_teaches_its_length_only_once(nodes: RealNodes) -> None:
+    """Fifty calls wait out a freeze together. Red without `_taught_s`: the mark rose to the freeze's length,
+    and at the next freeze each call waited four times as long before it was hedged."""
+    async with Proxy(nodes[1].info) as proxy, link_to(proxy.info) as link:
+        await link.wait_up()
+        for _ in range(20):
+            await link.call(STATUS, ASK_STATUS, None, 10)
+        proxy.replies_flow.clear()
+        held_s = time.monotonic()
+        calls = [link.call(STATUS, ASK_STATUS, None, 10) for _ in range(50)]
+        await until(lambda: link.is_stalled() and time.monotonic() > held_s + 0.2, "a stall of some length")
+        proxy.replies_flow.set()
+        await asyncio.gather(*calls)
+        assert link.latency[STATUS].high_s < 0.5 * (time.monotonic() - held_s)
+
+
+def test_a_pause_of_our_own_is_not_blamed_on_the_nodes(nodes: RealNodes) -> None:
+    """This process stood still for ten seconds; the reply was there all the while. Red on a loop that runs
+    timers before it reads, as libuv did once: then `_sweep` must put its judgement off."""
+    ahead_s = 0.0
+
+    async def play() -> None:
+        nonlocal ahead_s
+        info = nodes[1].info
+        link = Link(
+            info.address,
+            secret=SECRET,
+            cluster_id=CLUSTER_ID,
+            node_id=info.node_id,
+            role=wire.Role.FRONT,
+            clock=lambda: time.monotonic() + ahead_s,
+        )
+        async with link:
+            await link.wait_up()
+            connection = link._connection
+            assert connection is not None
+            for _ in range(5):
+                call = link.call(STATUS, ASK_STATUS, None, 5)
+                await asyncio.sleep(0)  # it is sent
+                await asyncio.sleep(0)
+                paused_s = time.monotonic()
+                readable = [connection.transport.get_extra_info("socket").fileno()]
+                while time.monotonic() < paused_s + 0.01:
+                    select.select(readable, [], [], 0.001)
+                ahead_s += 10
+                await call
+            assert link.up
+            assert link.breaker.closed
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(play())
 
 
 async def test_a_closed_link_is_down_and_ends_its_calls(nodes: RealNodes) -> None:

@@ -1,23 +1,23 @@
 """The steward with a real catalog and real nodes: who may work, what may be deleted, and when (S14-S22)."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 
-from catalog import blobs, buckets, leases, objects, uploads, work
+from catalog import blobs, leases, objects, schema, uploads, work
 from catalog import nodes as catalog_nodes
-from catalog.engine import Catalog, CatalogSettings, create
+from catalog.engine import create
 from catalog.errors import Changed, HorizonPassed, LeaseLost
-from catalog.model import Attributes, Event, GarbageItem, NewBlob
+from catalog.model import Attributes, GarbageItem
+from catalog.statement import Statement, constant
+from catalog.transaction import Transaction
 from cluster import wire
-from cluster.blob_writer import BlobIds, BlobWriter, Receipt
-from cluster.budget import ByteBudget
 from cluster.steward.garbage import GarbageCollector, Sweeper, delete_blocks
 from cluster.steward.health import HealthWatch
 from cluster.steward.orphans import OrphanCollector
@@ -26,151 +26,21 @@ from cluster.steward.tenure import Tenure
 from cluster.steward.worker import Candidate, Worker, run
 from cluster.topology import NodeSet
 from codec.block import BlockKey, pack_key
-from codec.geometry import Geometry
 from tests.cluster.conftest import until
 from tests.cluster.nodes import CLUSTER_ID, SECRET, RealNodes
 from tests.cluster.proxy import Proxy
-from tests.cluster.test_blob_writer import body
+from tests.cluster.steward_world import SMALL, STRIPE, Clock, World, new_world, opened
 
 pytestmark = pytest.mark.usefixtures("silent_loop")
 
-STRIPE = 4096
-SMALL = StewardSettings(orphan_share_max=1.0, delete_blocks_max=7, inventory_entries=5)
 
-
-class Clock:
-    """Monotonic time that only the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class World:
-    """A catalog, links to nodes, and what a front would do with them."""
-
-    def __init__(self, catalog: Catalog, nodes: NodeSet) -> None:
-        self.catalog = catalog
-        self.nodes = nodes
-        self.clock = Clock()
-        self.writer = BlobWriter(nodes, Geometry(2, 1, STRIPE), ByteBudget(1 << 20), BlobIds())
-        self.bucket_id = 0
-
-    def services(self, settings: StewardSettings = SMALL, clock: Clock | None = None) -> StewardServices:
-        return StewardServices(self.catalog, self.nodes, settings, clock or self.clock)
-
-    async def tenure(self, holder: str = "a steward") -> Tenure:
-        """Take office, whoever holds it."""
-        return await Tenure.begin(self.catalog, holder, await self.catalog.read(leases.read))
-
-    async def upload(self, size: int = 3 * STRIPE) -> NewBlob:
-        """Shards on the nodes, nothing in the catalog yet."""
-        epoch = (await self.catalog.meta()).upload_epoch
-        receipt = await self.writer.write(body(os.urandom(size)), epoch=epoch, size_hint=size)
-        return new_blob(receipt)
-
-    async def commit(self, key: bytes, blob: NewBlob) -> None:
-        await self.catalog.write(
-            lambda tx: objects.put(
-                tx,
-                bucket_id=self.bucket_id,
-                key=key,
-                blob=blob,
-                etag="0" * 32,
-                content_type="text/plain",
-                attributes=Attributes(),
-                condition=None,
-            )
-        )
-
-    async def put(self, key: bytes, size: int = 3 * STRIPE) -> NewBlob:
-        blob = await self.upload(size)
-        await self.commit(key, blob)
-        return blob
-
-    async def delete(self, key: bytes) -> None:
-        await self.catalog.write(
-            lambda tx: objects.delete(tx, bucket_id=self.bucket_id, key=key, condition=None)
-        )
-
-    async def blocks_of(self, blob: NewBlob) -> int:
-        """How many of its blocks lie on the nodes that are up."""
-        found = 0
-        for stripe in range(blob.stripes):
-            for shard, number in enumerate(blob.nodes):
-                link = self.nodes.link(number)
-                assert link is not None
-                if link.up:
-                    ask = wire.encode(wire.ReadBlock(blob.id, stripe, shard, 0, 0))
-                    outcome = link.call(int(wire.Op.READ_BLOCK), ask, None, 5)
-                    await asyncio.wait([outcome])
-                    found += outcome.exception() is None
-        return found
-
-    async def queued(self) -> list[bytes]:
-        items = await self.catalog.read(
-            lambda reader: work.due_garbage(reader, self.catalog.placements, now_ms=1 << 60, limit=100)
-        )
-        return [item.blob_id for item in items]
-
-    async def events(self) -> list[Event]:
-        return await self.catalog.read(work.list_events)
-
-
-def new_blob(receipt: Receipt) -> NewBlob:
-    return NewBlob(
-        receipt.blob_id,
-        receipt.size,
-        receipt.k,
-        receipt.m,
-        receipt.stripe_bytes,
-        receipt.nodes,
-        receipt.stripes,
-    )
-
-
-@asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[Catalog]:
-    catalog = Catalog.open(path, CatalogSettings(grace_ms=0, ballast_bytes=1 << 16))
-    await catalog.start()
-    try:
-        yield catalog
-    finally:
-        await catalog.close()
-
-
-@asynccontextmanager
-async def linked_as_steward(running: RealNodes) -> AsyncIterator[NodeSet]:
-    linked = NodeSet.connecting(running.infos, secret=SECRET, cluster_id=CLUSTER_ID, role=wire.Role.STEWARD)
-    async with linked:
-        assert await linked.wait_up(10) == 3
-        yield linked
+def worker_of(services: StewardServices, tenure: Tenure) -> Worker:
+    return Worker(services, tenure, dict, set())
 
 
 @pytest_asyncio.fixture
 async def world(tmp_path: Path, own_nodes: RealNodes) -> AsyncIterator[World]:
-    """A new store: catalog with the three nodes registered and one bucket."""
-    path = tmp_path / "catalog.sqlite"
-    create(path, cluster_id=CLUSTER_ID, nodes_hold_data=False)
-    async with opened(path) as catalog, linked_as_steward(own_nodes) as linked:
-        made = World(catalog, linked)
-        for info in own_nodes.infos:
-            row = await catalog.write(
-                lambda tx, info=info: catalog_nodes.register(  # type: ignore[misc]
-                    tx,
-                    node_id=info.node_id,
-                    name=info.name,
-                    region=info.region,
-                    zone=info.zone,
-                    host=info.address[0],
-                    port=info.address[1],
-                )
-            )
-            assert row.number == info.number
-        bucket = await catalog.write(lambda tx: buckets.create(tx, name="b", owner="o", region="r"))
-        made.bucket_id = bucket.id
+    async with new_world(tmp_path / "catalog.sqlite", own_nodes) as made:
         yield made
 
 
@@ -246,8 +116,20 @@ async def test_garbage_on_a_node_that_is_down_stays_queued_until_it_is_back(
     async with asyncio.timeout(10):
         await link.wait_up()
     assert await world.blocks_of(blob) == 3
-    world.clock.now += SMALL.retry_s + 1
+    world.pass_time(SMALL.retry_s + 1)
     assert await collector.step(tenure)
+    assert await world.blocks_of(blob) == 0
+    assert await world.queued() == []
+
+
+async def test_s9_garbage_of_a_degraded_layout_leaves_no_copy(world: World, own_nodes: RealNodes) -> None:
+    """Red when the n-th entry of a layout was taken for the n-th shard."""
+    own_nodes[2].kill()
+    await world.down(2)
+    blob = await world.put(b"k")
+    assert len(blob.nodes) > 3
+    await world.delete(b"k")
+    assert await GarbageCollector(world.services()).step(await world.tenure())
     assert await world.blocks_of(blob) == 0
     assert await world.queued() == []
 
@@ -312,7 +194,7 @@ async def test_s18_nodes_refuse_a_steward_that_was_deposed(world: World) -> None
     old = await world.tenure("old")
     new = await world.tenure("new")
     assert new.term == old.term + 1
-    worker = Worker(world.services(), new)
+    worker = worker_of(world.services(), new)
     await worker.step()  # the fence comes first
     services = world.services()
     for shard, node in enumerate(blob.nodes):
@@ -327,14 +209,14 @@ async def test_s18_nodes_refuse_an_empty_catalog(world: World, tmp_path: Path, o
     """Somebody starts a steward with a new catalog beside nodes that are full."""
     blob = await world.put(b"k")
     tenure = await world.tenure()
-    await Worker(world.services(), tenure).step()
+    await worker_of(world.services(), tenure).step()
     other = tmp_path / "other" / "catalog.sqlite"
     other.parent.mkdir()
     create(other, cluster_id=CLUSTER_ID, nodes_hold_data=False)
     async with opened(other) as empty:
         strange = World(empty, world.nodes)
         usurper = await strange.tenure()
-        await Worker(strange.services(), usurper).step()
+        await worker_of(strange.services(), usurper).step()
         assert [event.kind for event in await strange.events()] == ["fence-refused"] * 3
         for _ in range(20):
             await empty.write(leases.advance_epoch)
@@ -445,6 +327,7 @@ async def test_s19_old_blocks_that_no_row_names_are_collected(world: World) -> N
 async def test_s19_a_front_frozen_past_the_horizon_cannot_commit(world: World) -> None:
     """Between inventory and delete the thawed front tries to commit. Break caught: a horizon that is used but
     not committed let the commit through, and its shards were deleted."""
+    await world.put(b"known")
     blob = await world.upload()
     await age(world)
     tenure = await world.tenure()
@@ -474,14 +357,53 @@ async def test_s18_a_pass_that_would_drop_too_much_stops_with_an_event(world: Wo
     await world.put(b"k", 6 * STRIPE)
     orphan = await world.upload(20 * STRIPE)
     await age(world)
-    await orphan_round(world, await world.tenure(), replace(SMALL, orphan_share_max=0.01))
+    await orphan_round(
+        world, await world.tenure(), replace(SMALL, orphan_share_max=0.01, orphan_floor_blocks=9)
+    )
     assert await world.blocks_of(orphan) == 60
     events = await world.events()
     assert [(event.kind, event.node) for event in events] == [("orphans-refused", n) for n in (1, 2, 3)]
 
 
+async def test_s18_a_catalog_that_knows_nothing_or_was_just_restored_deletes_no_orphans(world: World) -> None:
+    """Red without the look at the blobs, and without the look at `orphans_allowed`."""
+    orphan = await world.upload(STRIPE)
+    await age(world)
+    tenure = await world.tenure()
+    await orphan_round(world, tenure)
+    assert await world.blocks_of(orphan) == 3, "an empty catalog"
+    await world.put(b"known", STRIPE)
+    await world.catalog.write(_forbid_orphans)
+    await orphan_round(world, tenure)
+    assert await world.blocks_of(orphan) == 3, "a restored catalog"
+    await world.catalog.write(leases.allow_orphans)
+    await orphan_round(world, tenure)
+    assert await world.blocks_of(orphan) == 0
+
+
+def _forbid_orphans(tx: Transaction) -> None:
+    tx.execute(Statement(sa.update(schema.meta).values(orphans_allowed=constant("0"))))
+    tx.touch_configuration()
+
+
+async def test_s18_a_small_store_collects_more_than_its_share_but_not_more_than_the_floor(
+    world: World,
+) -> None:
+    """Red without the floor: one per cent of nine blocks is none."""
+    await world.put(b"known", STRIPE)
+    orphan = await world.upload(3 * STRIPE)
+    await age(world)
+    tenure = await world.tenure()
+    strict = replace(SMALL, orphan_share_max=0.01, orphan_floor_blocks=2)
+    await orphan_round(world, tenure, strict)
+    assert await world.blocks_of(orphan) == 9
+    await orphan_round(world, tenure, replace(strict, orphan_floor_blocks=3))
+    assert await world.blocks_of(orphan) == 0
+
+
 async def test_s20_an_orphan_is_deleted_by_its_copy_not_by_its_key(world: World) -> None:
     """Break caught: sequence 0 for the one from the inventory."""
+    await world.put(b"known")
     orphan = await world.upload(STRIPE)
     await age(world)
     orders: list[int] = []
@@ -567,7 +489,7 @@ async def test_an_operators_decision_is_not_overruled(world: World) -> None:
 async def test_the_worker_does_one_unit_a_call_and_says_when_the_next_is_due(world: World) -> None:
     tenure = await world.tenure()
     services = world.services()
-    worker = Worker(services, tenure)
+    worker = worker_of(services, tenure)
     blob = await world.put(b"k")
     await world.delete(b"k")
     while await worker.step() == 0.0:

@@ -8,15 +8,30 @@ from pathlib import Path
 
 import pytest
 
-from catalog import work
+from catalog import blobs, work
 from catalog.engine import Catalog, create
-from catalog.model import FaultReport, RepairItem
+from catalog.model import FaultReport, NewBlob, RepairItem
+from catalog.transaction import Transaction
 from cluster.stripe_read import Fault
 from compose import fault_reporter
 from compose.fault_reporter import FaultReporter
 
 LATER_MS = 1 << 50
-BLOB = bytes(15) + b"\x01"
+EPOCH = 1
+
+
+def blob_id(number: int) -> bytes:
+    """Of an upload epoch that is not behind the horizon."""
+    return EPOCH.to_bytes(4, "big") + number.to_bytes(12, "big")
+
+
+BLOB = blob_id(0)
+
+
+def know_blobs(tx: Transaction) -> None:
+    """What is not in the catalog can't be reported."""
+    for number in range(5):
+        blobs.add(tx, NewBlob(blob_id(number), 8 << 20, 2, 1, 1 << 20, (1, 2, 3), 8))
 
 
 @pytest.fixture
@@ -24,6 +39,7 @@ async def catalog(tmp_path: Path) -> AsyncIterator[Catalog]:
     create(tmp_path / "catalog.sqlite", cluster_id=bytes(16), nodes_hold_data=False)
     opened = Catalog.open(tmp_path / "catalog.sqlite")
     await opened.start()
+    await opened.write(know_blobs)
     yield opened
     await opened.close()
 
@@ -61,6 +77,6 @@ async def test_what_waits_is_bounded(
     monkeypatch.setattr(fault_reporter, "FAULTS_PER_BLOB_MAX", 3)
     for blob in range(5):
         for stripe in range(5):
-            reporter.report(Fault(blob.to_bytes(16, "big"), stripe, 0, 1, "missing"))
+            reporter.report(Fault(blob_id(blob), stripe, 0, 1, "missing"))
     items = await queued(catalog, 2)
     assert [len(item.faults) for item in items] == [3, 3]

@@ -2,38 +2,61 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
-from catalog import nodes
+from catalog import nodes, schema
 from catalog.engine import Catalog, create
 from catalog.model import NodeRow
+from catalog.statement import Statement
+from catalog.transaction import Transaction
 from cluster.node.files import RealFiles
 from cluster.node.identity import initialise, read_identity
 from compose import founding
 from compose.data_dir import DataDir
-from compose.founding_plan import FoundedStore, FoundingPlan, PlannedNode
+from compose.founding_plan import Addresses, FoundedStore, FoundingPlan, NodeAddress, PlannedNode
+from compose.membership import Membership
 from compose.refusal import StartRefused
 from compose.settings import Settings
 
 
-def plan(root: Path, count: int = 3, port: int = 7000) -> FoundingPlan:
+def plan(
+    root: Path, count: int = 3, given: Sequence[Path] = (), asked: int = 0, width: int = 3
+) -> FoundingPlan:
+    directories = given or [root / f"node-{n}" for n in range(1, count + 1)]
     return FoundingPlan(
         [
-            PlannedNode(
-                f"node-{n}", f"region-{n}", f"zone-{n}", str(root / f"node-{n}"), "127.0.0.1", port + n
-            )
-            for n in range(1, count + 1)
-        ]
+            PlannedNode(f"node-{n}", f"region-{n}", f"zone-{n}", str(directory))
+            for n, directory in enumerate(directories, 1)
+        ],
+        [str(directory) for directory in given],
+        asked,
+        width,
     )
 
 
-def found(root: Path, wanted: FoundingPlan) -> FoundedStore:
-    answer = founding.found(Settings(data=root), msgspec.json.encode(wanted))
-    return msgspec.json.decode(answer, type=FoundedStore)
+NO_PLAN = FoundingPlan([])
+
+
+def found(root: Path, wanted: FoundingPlan, port: int = 7000) -> FoundedStore:
+    """What the supervisor hears; it listens for each node on `port` and its number."""
+    heard: list[FoundedStore] = []
+
+    def listen(store: FoundedStore) -> Addresses:
+        heard.append(store)
+        usable = [node for node in store.nodes if not node.problem]
+        return Addresses([NodeAddress(node.number, "127.0.0.1", port + node.number) for node in usable])
+
+    founding.found(Settings(data=root), wanted, listen)
+    return heard[0]
 
 
 async def known_nodes(root: Path) -> tuple[NodeRow, ...]:
@@ -58,8 +81,9 @@ async def register_only(root: Path, wanted: FoundingPlan) -> tuple[bytes, tuple[
                 name=node.name,
                 region=node.region,
                 zone=node.zone,
-                host=node.host,
-                port=node.port,
+                host="",
+                port=0,
+                directory=Path(node.directory).name,
             )
         )
     rows = await nodes.current(catalog)
@@ -69,7 +93,7 @@ async def register_only(root: Path, wanted: FoundingPlan) -> tuple[bytes, tuple[
 
 def test_a_first_start_and_a_second_on_other_ports(tmp_path: Path) -> None:
     first = found(tmp_path, plan(tmp_path))
-    second = found(tmp_path, plan(tmp_path, port=8000))
+    second = found(tmp_path, plan(tmp_path), port=8000)
     assert second == first
     for node in first.nodes:
         identity = read_identity(tmp_path / node.name, RealFiles())
@@ -78,7 +102,7 @@ def test_a_first_start_and_a_second_on_other_ports(tmp_path: Path) -> None:
 
 async def test_nodes_are_known_and_where_they_listen_is_up_to_date(tmp_path: Path) -> None:
     await _in_thread(tmp_path, plan(tmp_path))
-    await _in_thread(tmp_path, plan(tmp_path, port=8000))
+    await _in_thread(tmp_path, plan(tmp_path), port=8000)
     rows = await known_nodes(tmp_path)
     assert [(row.name, row.port, row.state) for row in rows] == [
         ("node-1", 8001, "up"),
@@ -87,11 +111,9 @@ async def test_nodes_are_known_and_where_they_listen_is_up_to_date(tmp_path: Pat
     ]
 
 
-async def _in_thread(root: Path, wanted: FoundingPlan) -> FoundedStore:
+async def _in_thread(root: Path, wanted: FoundingPlan, port: int = 7000) -> FoundedStore:
     """`found` runs an event loop of its own."""
-    import asyncio
-
-    return await asyncio.to_thread(found, root, wanted)
+    return await asyncio.to_thread(found, root, wanted, port)
 
 
 async def test_goes_on_where_a_start_died_before_the_directories(tmp_path: Path) -> None:
@@ -129,7 +151,7 @@ def test_s18_no_catalog_beside_a_directory_that_is_not_empty(tmp_path: Path) -> 
     """Went red (a catalog was made) with the call of _refuse_data_without_catalog taken out."""
     (tmp_path / "node-2").mkdir()
     (tmp_path / "node-2" / "node.json").write_text("{}")
-    with pytest.raises(StartRefused, match=r"node-2's directory .* is not empty"):
+    with pytest.raises(StartRefused, match="node-2 is not empty"):
         found(tmp_path, plan(tmp_path))
     assert not DataDir(tmp_path).catalog.exists()
 
@@ -146,10 +168,114 @@ def test_s23_a_known_nodes_directory_is_never_made_again(tmp_path: Path) -> None
     assert not (tmp_path / "node-2").exists()
 
 
-def test_other_directories_than_before_are_refused(tmp_path: Path) -> None:
+def test_the_catalog_says_which_nodes_there_are(tmp_path: Path) -> None:
+    """Later starts give the same directories, some of them, none, or hints that no longer count."""
+    disks = [tmp_path / "disks" / str(n) for n in (1, 2, 3)]
+    data = tmp_path / "data"
+    data.mkdir()
+    first = found(data, plan(data, given=disks))
+    for again in (plan(data, given=disks), plan(data, given=disks[1:]), plan(data, asked=5), NO_PLAN):
+        assert found(data, again) == first
+    assert [node.directory for node in first.nodes] == [str(disk) for disk in disks]
+
+
+def test_a_directory_that_is_not_of_the_store_is_refused(tmp_path: Path) -> None:
     found(tmp_path, plan(tmp_path))
-    with pytest.raises(StartRefused, match="node-1, node-2, node-3"):
-        found(tmp_path, plan(tmp_path, count=4))
+    with pytest.raises(StartRefused, match=r"elsewhere is not .* node-1, node-2, node-3.*trivet node add"):
+        found(tmp_path, plan(tmp_path, given=[tmp_path / "node-1", tmp_path / "elsewhere"]))
+
+
+def test_more_shards_than_nodes_are_refused(tmp_path: Path) -> None:
+    found(tmp_path, plan(tmp_path))
+    with pytest.raises(StartRefused, match=r"has 3 nodes, .* 6 shards"):
+        found(tmp_path, plan(tmp_path, count=6, width=6))
+
+
+def test_a_data_directory_can_be_moved_as_a_whole(tmp_path: Path) -> None:
+    """Red when directories inside it were kept as absolute paths."""
+    (tmp_path / "here").mkdir()
+    first = found(tmp_path / "here", plan(tmp_path / "here"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    second = found(tmp_path / "there", plan(tmp_path / "there"))
+    assert [node.node_id for node in second.nodes] == [node.node_id for node in first.nodes]
+    assert {Path(node.directory).parent for node in second.nodes} == {tmp_path / "there"}
+
+
+def test_a_node_whose_directory_moved_is_found_when_it_is_named(tmp_path: Path) -> None:
+    found(tmp_path, plan(tmp_path))
+    (tmp_path / "node-2").rename(tmp_path / "disk2")
+    moved = found(tmp_path, plan(tmp_path, given=[tmp_path / "disk2"]))
+    assert moved.nodes[1].directory == str(tmp_path / "disk2")
+    assert found(tmp_path, NO_PLAN) == moved
+
+
+def test_a_store_of_the_first_release_gets_its_directories(tmp_path: Path) -> None:
+    """Its catalog knows none: they are those of --node-dir in the same order, else the ones in the data
+    directory.
+    """
+    disks = [tmp_path / "disks" / str(n) for n in (1, 2, 3)]
+    for name, given, homes in (("a", (), []), ("b", disks, disks)):
+        root = tmp_path / name
+        root.mkdir()
+        first = found(root, plan(root, given=given))
+        change(root, lambda tx: tx.execute(_FORGET_DIRECTORIES))
+        assert found(root, plan(root, given=given)) == first
+        rows = asyncio.run(known_nodes(root))
+        assert [row.directory for row in rows] == (
+            [str(home) for home in homes] or ["node-1", "node-2", "node-3"]
+        )
+
+
+_FORGET_DIRECTORIES = Statement(sa.update(schema.nodes).values(directory=sa.null()))
+T = TypeVar("T")
+
+
+def change(root: Path, function: Callable[[Transaction], T]) -> T:
+    async def write() -> T:
+        catalog = Catalog.open(DataDir(root).catalog)
+        await catalog.start()
+        try:
+            return await catalog.write(function)
+        finally:
+            await catalog.close()
+
+    return asyncio.run(write())
+
+
+def test_a_node_that_joins_a_store_gets_its_directory_and_waits_to_be_known(tmp_path: Path) -> None:
+    found(tmp_path, plan(tmp_path))
+    change(tmp_path, lambda tx: Membership(DataDir(tmp_path), tx, 3).add(tmp_path / "fourth"))
+    founded = found(tmp_path, NO_PLAN)
+    assert [node.name for node in founded.nodes] == ["node-1", "node-2", "node-3", "node-4"]
+    assert read_identity(tmp_path / "fourth", RealFiles()).node_id.hex() == founded.nodes[3].node_id
+    rows = asyncio.run(known_nodes(tmp_path))
+    assert [(row.state, row.port) for row in rows] == [("up", 7000 + n) for n in (1, 2, 3)] + [
+        ("joining", 7004)
+    ]
+
+
+def test_a_node_that_cannot_join_does_not_stop_the_others(tmp_path: Path) -> None:
+    """Red when its refusal ended the start."""
+    found(tmp_path, plan(tmp_path))
+    change(tmp_path, lambda tx: Membership(DataDir(tmp_path), tx, 3).add(tmp_path / "fourth"))
+    (tmp_path / "fourth").mkdir()
+    (tmp_path / "fourth" / "holiday.jpg").write_text("")
+    founded = found(tmp_path, NO_PLAN)
+    assert [bool(node.problem) for node in founded.nodes] == [False, False, False, True]
+    assert "not empty" in founded.nodes[3].problem
+
+
+def test_s18_no_catalog_beside_a_node_that_was_added_later(tmp_path: Path) -> None:
+    """Red when only the planned directories were looked at."""
+    found(tmp_path, plan(tmp_path))
+    change(tmp_path, lambda tx: Membership(DataDir(tmp_path), tx, 3).add(tmp_path / "node-4"))
+    found(tmp_path, NO_PLAN)
+    for path in (*tmp_path.glob("catalog.*"), *(tmp_path / f"node-{n}" for n in (1, 2, 3))):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(StartRefused, match="node-4 is not empty"):
+        found(tmp_path, plan(tmp_path))
+    with pytest.raises(StartRefused, match="no catalog"):
+        found(tmp_path, NO_PLAN)
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:

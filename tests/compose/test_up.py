@@ -4,15 +4,36 @@ from pathlib import Path
 
 import pytest
 
+from compose.founding_plan import REGIONS
 from compose.refusal import StartRefused
 from compose.settings import Settings
-from compose.up import plan_node_dirs
+from compose.up import plan_founding, plan_node_dirs
 
 
 def test_three_nodes_or_as_many_as_a_stripe_needs() -> None:
     assert plan_node_dirs(Settings(data=Path("/d"))) == tuple(Path(f"/d/node-{n}") for n in (1, 2, 3))
     assert len(plan_node_dirs(Settings(data=Path("/d"), data_shards=4, parity_shards=2))) == 6
     assert len(plan_node_dirs(Settings(data=Path("/d"), data_shards=1, parity_shards=1))) == 3
+
+
+def test_a_new_store_may_have_more_nodes() -> None:
+    """In three regions, in turn."""
+    plan = plan_founding(Settings(data=Path("/d"), nodes=5))
+    assert [node.directory for node in plan.nodes] == [f"/d/node-{n}" for n in (1, 2, 3, 4, 5)]
+    assert [node.region for node in plan.nodes] == [*REGIONS, *REGIONS[:2]]
+    assert (plan.given, plan.nodes_asked, plan.width) == ([], 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (Settings(nodes=2), r"2\+1 shards need 3 nodes"),
+        (Settings(nodes=4, node_dirs=(Path("/a"), Path("/b"), Path("/c"))), "given 3 times"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(settings: Settings, said: str) -> None:
+    with pytest.raises(StartRefused, match=said):
+        plan_founding(settings)
 
 
 def test_given_directories_are_taken_as_they_are() -> None:

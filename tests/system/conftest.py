@@ -118,8 +118,8 @@ class Store:
         """Each running process of the store by the name of its pid file; only processes that are ours."""
         found = {}
         for path in (self.data / "run").glob("*.pid"):
-            pid = int(path.read_text() or 0)
             try:
+                pid = int(path.read_text() or 0)
                 command = Path(f"/proc/{pid}/cmdline").read_bytes()
             except (FileNotFoundError, ProcessLookupError):
                 continue
@@ -131,19 +131,23 @@ class Store:
         """A boto3 client; the plain one is made once. It is closed with the store."""
         if config is None and not host and self._plain_client is not None:
             return self._plain_client
+        made = self.unmanaged_client(CLEAN_CONFIG.merge(config) if config else CLEAN_CONFIG, host)
+        self._clients.append(made)
+        if config is None and not host:
+            self._plain_client = made
+        return made
+
+    def unmanaged_client(self, config: Config, host: str = "") -> Any:
+        """A boto3 client that its user closes; may be called from any thread."""
         parts = urlsplit(self.endpoint)
-        made = boto3.session.Session().client(
+        return boto3.session.Session().client(
             "s3",
             endpoint_url=f"http://{host or parts.hostname}:{parts.port}",
             region_name="us-east-1",
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
-            config=CLEAN_CONFIG.merge(config) if config else CLEAN_CONFIG,
+            config=config,
         )
-        self._clients.append(made)
-        if config is None and not host:
-            self._plain_client = made
-        return made
 
     def client_environment(self, home: Path) -> dict[str, str]:
         """What aws-cli and rclone need to reach this store and nothing else."""

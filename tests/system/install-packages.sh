@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# What the tests need beside Python packages: rclone and FUSE. Installs them where it may (root on Debian or
+# What the tests need beside Python packages: rclone, FUSE and strace. Installs them where it may (root on Debian or
 # Ubuntu); elsewhere it says what to install, and fails in CI (CI=true), where no test may be skipped unseen.
 set -eu
 
 missing=()
 command -v rclone >/dev/null 2>&1 || missing+=(rclone)
+command -v strace >/dev/null 2>&1 || missing+=(strace)
 command -v fusermount3 >/dev/null 2>&1 || missing+=(fuse3)
 [ "${#missing[@]}" -eq 0 ] && exit 0
 

@@ -31,6 +31,10 @@ class MemoryFile:
         self.pending.clear()
 
 
+class PowerOff(Exception):
+    """The machine stops within a call; nothing but `power_cut` or `kill` may follow."""
+
+
 @dataclass
 class Trap:
     """The next call of `op` on a path that ends with `suffix` fails, after `skip` that don't."""
@@ -55,6 +59,7 @@ class MemoryDisk:
         self.files: dict[Path, MemoryFile] = {}
         self.calls: Counter[str] = Counter()
         self.traps: list[Trap] = []
+        self.calls_left: int | None = None  # the call after so many does not return (PowerOff)
         self.cold = False  # nothing is in the page cache
         self.unreadable: list[tuple[str, int, int]] = []  # suffix, start, stop: EIO
         self._entries: dict[Path, MemoryFile] = {}  # durable directory entries
@@ -66,13 +71,18 @@ class MemoryDisk:
 
     def kill(self) -> None:
         """The process dies: its fds and locks go, the page cache stays."""
+        self.calls_left = None
         self._fds.clear()
 
     def power_cut(self, chance: random.Random) -> None:
-        """Unsynced writes arrive, don't, or are torn by sectors; unsynced directory entries may vanish."""
+        """Unsynced writes arrive, don't, or are torn by sectors; unsynced directory entries may vanish, and
+        files whose removal was not synced may come back."""
         self.kill()
+        known = self._entries | self.files
         self.files = {
-            path: file for path, file in self.files.items() if path in self._entries or chance.random() < 0.5
+            path: file
+            for path, file in known.items()
+            if (path in self._entries and path in self.files) or chance.random() < 0.5
         }
         self._entries = dict(self.files)
         for file in self.files.values():
@@ -96,6 +106,10 @@ class MemoryDisk:
 
     def _spring(self, op: str, path: Path) -> Trap | None:
         self.calls[op] += 1
+        if self.calls_left is not None:
+            self.calls_left -= 1
+            if self.calls_left < 0:
+                raise PowerOff(f"in {op} of {path}")
         for trap in self.traps:
             if trap.op == op and str(path).endswith(trap.suffix):
                 if trap.skip:
@@ -130,6 +144,9 @@ class MemoryDisk:
     def close(self, fd: int) -> None:
         self._fds.pop(fd, None)
 
+    def open_files(self) -> set[Path]:
+        return {path for path, _ in self._fds.values()}
+
     def open_fds(self) -> int:
         return len(self._fds)
 
@@ -139,6 +156,8 @@ class MemoryDisk:
         return path, file
 
     def size(self, path: Path) -> int:
+        if path not in self.files:
+            raise FileNotFoundError(errno.ENOENT, "missing", str(path))
         return len(self.files[path].live)
 
     def pwritev(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
@@ -172,6 +191,19 @@ class MemoryDisk:
         data = file.live[offset : offset + len(buffer)]
         buffer[: len(data)] = data
         return len(data)
+
+    def read_disk(self, path: Path, offset: int, length: int) -> Buffer:
+        self._check("read_disk", path)
+        if path not in self.files:
+            raise FileNotFoundError(errno.ENOENT, "missing", str(path))
+        file = self.files[path]
+        for suffix, start, stop in self.unreadable:
+            if str(path).endswith(suffix) and offset < stop and offset + length > start:
+                raise OSError(errno.EIO, "unreadable", str(path))
+        content = file.durable + bytes(max(0, len(file.live) - len(file.durable)))
+        for at, data in file.pending:  # dirty pages are written before the disk is read
+            _write(content, at, data)
+        return bytes(content[offset : offset + length])
 
     def fdatasync(self, fd: int) -> None:
         path, file = self._file(fd)

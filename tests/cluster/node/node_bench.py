@@ -6,9 +6,11 @@ import itertools
 import random
 from pathlib import Path
 
+from cluster.node.compaction import LOOK_S
 from cluster.node.config import NodeConfig
 from cluster.node.group import Write
 from cluster.node.identity import NodeIdentity, initialise
+from cluster.node.index import GONE, TOMBSTONE, unpack_entry
 from cluster.node.segment import segment_path
 from cluster.node.store import BlockMissing, Store
 from cluster.wire import (
@@ -21,7 +23,7 @@ from cluster.wire import (
     Status,
     Sync,
 )
-from codec.block import BlockKey, pack_key, page_checksums, verify
+from codec.block import BlockKey, pack_key, page_checksums, record_bytes, verify
 from tests.cluster.node.memory_disk import MemoryDisk
 
 CLUSTER = b"c" * 16
@@ -38,8 +40,10 @@ def payload_of(number: int, size: int = 100) -> bytes:
     return random.Random(number).randbytes(size)
 
 
-def put_write(key: BlockKey, payload: bytes, *, sync: bool = True, deadline: float = 0.0) -> Write:
-    message = PutBlock(*key, 2, 1, 1, 2 * len(payload), page_checksums(payload), sync)
+def put_write(
+    key: BlockKey, payload: bytes, *, sync: bool = True, deadline: float = 0.0, repair: bool = False
+) -> Write:
+    message = PutBlock(*key, 2, 1, 1, 2 * len(payload), page_checksums(payload), sync, repair)
     return Write(Op.PUT_BLOCK, message, payload, deadline=deadline)
 
 
@@ -63,6 +67,7 @@ class NodeBench:
             secret=SECRET,
             **arguments,  # type: ignore[arg-type]
         )
+        directory.mkdir(exist_ok=True)
         self.identity: NodeIdentity = initialise(
             directory,
             cluster_id=CLUSTER,
@@ -126,8 +131,10 @@ class NodeBench:
         (status,) = self.commit(put_write(key_of(number), self.data(number, payload), sync=sync))
         return status
 
-    def append(self, number: int, payload: bytes | None = None, *, sync: bool = False) -> Appended:
-        write = put_write(key_of(number), self.data(number, payload), sync=sync)
+    def append(
+        self, number: int, payload: bytes | None = None, *, sync: bool = False, repair: bool = False
+    ) -> Appended:
+        write = put_write(key_of(number), self.data(number, payload), sync=sync, repair=repair)
         self.commit(write)
         assert isinstance(write.answer, Appended), write.answer
         return write.answer
@@ -171,6 +178,47 @@ class NodeBench:
         if checkpoint is not None:
             self.store.store_checkpoint(checkpoint)
 
+    def compact(self, rounds: int = 4) -> None:
+        """Let the compaction come to its end. A round drops what the one before it emptied."""
+        for _ in range(rounds):
+            self.compact_pass()
+            self.checkpoint()
+
+    def compact_pass(self) -> None:
+        """Up to where the compaction finds nothing more to do before the next checkpoint."""
+        while self.store.compactor.step(self.store.move) != LOOK_S:
+            pass
+
+    def check_usage(self) -> None:
+        """The accounts of the segments, in memory and in the index file, against the entries themselves."""
+        index = self.store._index
+        expected: dict[int, tuple[int, int, int]] = {}
+        for raw in self.entries().values():
+            entry = unpack_entry(raw)
+            blocks, nbytes, tombstones = expected.get(entry.segment, (0, 0, 0))
+            if entry.payload_length == TOMBSTONE:
+                tombstones += 1
+            else:
+                blocks, nbytes = blocks + 1, nbytes + record_bytes(entry.payload_length)
+            expected[entry.segment] = blocks, nbytes, tombstones
+        found = {}
+        for number in index.usage.numbers():
+            use = index.usage.of(number)
+            assert use is not None
+            if use.live_bytes:
+                found[number] = use.blocks, use.nbytes, use.tombstones
+        assert found == expected
+
+    def entries(self) -> dict[bytes, bytes]:
+        """All packed entries that the node knows, tombstones too."""
+        index = self.store._index
+        with index.begin() as txn:
+            keys = {bytes(key) for key, _ in txn.cursor()}
+        for layer in (index._unsynced, index._recent, index._flushing):
+            keys |= layer.keys()
+        entries = {key: index.get(key) for key in sorted(keys)}
+        return {key: raw for key, raw in entries.items() if raw is not None and raw != GONE}
+
     def damage(self) -> dict[str, int]:
         return self.store.status().damage
 
@@ -193,6 +241,12 @@ class NodeBench:
                     return path, at - 32
                 at = content.rfind(blob, 0, at + 15)
         raise AssertionError("no record of that block")
+
+    def place_of(self, number: int) -> int:
+        """The segment that the index names for a block."""
+        raw = self.store._index.get(pack_key(key_of(number)))
+        assert raw is not None
+        return unpack_entry(raw).segment
 
     def rot(self, number: int, at: int = 80, bit: int = 1) -> None:
         """Flip a bit of a block's record, on the disk and in the cache."""

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
+from cluster.handshake import ClientHandshake
 from cluster.node.config import NodeConfig
 from cluster.node.files import FileLayer, RealFiles
 from cluster.node.identity import initialise, is_initialised
 from cluster.node.server import open_service, run
 from cluster.node.service import Service
 from cluster.wire import (
-    ClientHandshake,
     Frame,
     FrameDecoder,
     Message,

@@ -34,7 +34,8 @@ def index(tmp_path: Path) -> Iterator[Index]:
 
 
 def put(index: Index, *numbers: int, sequence: int = 1) -> None:
-    index.apply({key(n): entry(n, sequence) for n in numbers}, len(numbers), 100 * len(numbers))
+    entries = {key(n): entry(n, sequence) for n in numbers}
+    index.apply(entries, len(numbers), 100 * len(numbers), {})
 
 
 def store(index: Index, position: int = 8) -> None:
@@ -64,7 +65,7 @@ def test_an_entry_is_found_in_every_layer(index: Index) -> None:
 def test_s2_withdrawn_entries_uncover_what_was_before(index: Index) -> None:
     put(index, 1)
     index.synced()
-    index.apply({key(1): pack_entry(1, 8, TOMBSTONE, 5), key(2): entry(2)}, 0, 0)
+    index.apply({key(1): pack_entry(1, 8, TOMBSTONE, 5), key(2): entry(2)}, 0, 0, {})
     index.withdraw()
     assert index.get(key(1)) == entry(1)
     assert index.get(key(2)) is None
@@ -168,12 +169,12 @@ def test_pages_match_a_model(
 ) -> None:
     model = dict.fromkeys(stored, 1)
     index = Index(_environment(), NODE)
-    index.write([(key(n), entry(n)) for n in stored], index.stored)
+    index.write({key(n): entry(n) for n in stored}, index.stored, {})
     for sequence, layer in ((2, recent), (3, unsynced)):
         changes = {
             key(n): pack_entry(1, n * 8, 100 if alive else TOMBSTONE, sequence) for n, alive in layer.items()
         }
-        index.apply(changes, 0, 0)
+        index.apply(changes, 0, 0, {})
         if sequence == 2:
             index.synced()
         for number, alive in layer.items():
@@ -194,7 +195,7 @@ _ENVIRONMENTS: list[lmdb.Environment] = []
 @pytest.fixture(scope="module", autouse=True)
 def _shared_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     _ENVIRONMENTS.append(
-        lmdb.open(str(tmp_path_factory.mktemp("index")), map_size=1 << 24, max_dbs=2, sync=False)
+        lmdb.open(str(tmp_path_factory.mktemp("index")), map_size=1 << 24, max_dbs=3, sync=False)
     )
     yield
     _ENVIRONMENTS.pop().close()

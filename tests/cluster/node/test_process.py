@@ -32,7 +32,7 @@ from cluster.node.server import serve
 async def main():
     config = NodeConfig(
         directory=Path(sys.argv[1]), cluster_id=bytes.fromhex(sys.argv[3]), secret=bytes.fromhex(sys.argv[4]),
-        segment_bytes=1 << 20, reserve_bytes=0, index_flush_s=0.05,
+        segment_bytes=1 << 20, reserve_bytes=int(sys.argv[5]), index_flush_s=0.05,
     )
     await serve(config, socket.socket(fileno=int(sys.argv[2])), lambda: print("ready", flush=True))
 
@@ -41,7 +41,7 @@ uvloop.run(main())
 
 
 @contextmanager
-def node_process(directory: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def node_process(directory: Path, *, reserve_bytes: int = 0) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The process, ready, and its port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -55,6 +55,7 @@ def node_process(directory: Path) -> Iterator[tuple[subprocess.Popen[str], int]]
                 str(listener.fileno()),
                 CLUSTER.hex(),
                 SECRET.hex(),
+                str(reserve_bytes),
             ],
             pass_fds=[listener.fileno()],
             stdout=subprocess.PIPE,

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cluster.node.identity import NodeRefused
-from cluster.node.index import IndexState
+from cluster.node.index import Index, IndexState
 from cluster.node.recovery import Gap, Record, scan
 from cluster.node.segment import (
     SegmentWriter,
@@ -407,12 +407,136 @@ def test_s7_an_index_of_another_node_is_not_used(bench: NodeBench, tmp_path: Pat
     assert bench.store.status().blocks == 1
 
 
+def test_s7_an_index_of_format_1_is_made_anew(tmp_path: Path) -> None:
+    """Nodes of the first version wrote no rows of segments.
+
+    Red when such an index is used as it is: all segments would pass for dropped ones and be removed.
+    """
+    bench = NodeBench(tmp_path, segment_bytes=1 << 16)
+    for number in range(30):
+        bench.put(number, payload_of(number, 5000))
+    bench.delete(3)
+    bench.kill()
+    bench.put(30)
+    write_index_of_format_1(bench)
+    bench.put(31)
+    before = bench.held()
+    bench.store.abandon()
+    bench.disk.kill()
+    bench.open()
+    assert bench.held() == before
+    assert len(before) == 31
+    assert (bench.read(3), bench.read(4)) == (None, payload_of(4, 5000))
+    assert bench.damage() == {}
+    bench.check_usage()
+    for number in range(4, 28):
+        bench.delete(number)
+    bench.compact()
+    assert bench.store.status().segment_bytes < 60_000
+    bench.restart()
+    assert bench.held() == {key: sequence for key, sequence in before.items() if key in bench.held()}
+    assert len(bench.held()) == 31 - 24
+    bench.store.abandon()
+
+
+def write_index_of_format_1(bench: NodeBench) -> None:
+    """Replace the index of a running store, as the first version would have stored it now."""
+    entries = bench.entries()
+    values = {key: raw[:20] for key, raw in entries.items()}
+    status = bench.store.status()
+    state = [1, bench.identity.node_id, bench.store._log.synced, bench.store._log.next_sequence]
+    folder = bench.directory / "index"
+    for path in folder.iterdir():
+        path.unlink()
+    with lmdb.open(str(folder), max_dbs=2, map_size=1 << 24) as env:
+        blocks, meta = env.open_db(b"blocks"), env.open_db(b"meta")
+        with env.begin(write=True) as txn:
+            for key, value in values.items():
+                txn.put(key, value, db=blocks)
+            txn.put(b"state", msgspec.msgpack.encode([*state, status.blocks, status.live_bytes]), db=meta)
+
+
 def test_s7_a_damaged_index_file_is_made_anew(bench: NodeBench, tmp_path: Path) -> None:
     bench.put(1)
     bench.store.close()
     (tmp_path / "index" / "data.mdb").write_bytes(b"rubbish" * 4096)
     bench.open()
     assert bench.read(1) == payload_of(1)
+
+
+def test_a_start_on_a_full_disk_goes_on_without_the_index_file(
+    bench: NodeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads must work; what the file lacks is stored when there is room again.
+
+    Red when a later write of the same start passes the one that failed: a crash then loses entries.
+    """
+    for number in range(4):
+        bench.put(number)
+        if number == 1:
+            bench.kill()
+    bench.store.abandon()
+    bench.disk.kill()
+    write, failures = Index.write, [lmdb.DiskError("mdb_txn_commit: No space left on device")]
+
+    def fail_once(index: Index, *args: object) -> None:
+        if failures:
+            raise failures.pop()
+        write(index, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Index, "write", fail_once)
+    for path in (bench.directory / "index").iterdir():
+        path.unlink()
+    bench.open()
+    assert all(bench.read(n) == payload_of(n) for n in range(4))
+    assert bench.store.status().blocks == 4
+    bench.check_usage()
+    bench.kill()  # before anything was stored
+    assert all(bench.read(n) == payload_of(n) for n in range(4))
+    bench.delete(0)
+    bench.checkpoint()
+    bench.kill()
+    assert bench.held().keys() == {pack_key(key_of(n)) for n in (1, 2, 3)}
+    bench.check_usage()
+
+
+@pytest.mark.parametrize("pages", [3, 10, 30])
+def test_s7_an_index_file_that_lost_its_end_is_made_anew(
+    bench: NodeBench, tmp_path: Path, pages: int
+) -> None:
+    """Red when it is used: the process dies of SIGBUS, at each start."""
+    for number in range(0, 3000, 500):
+        bench.commit(*(put_write(key_of(n), b"x") for n in range(number, number + 500)))
+        bench.checkpoint()
+    bench.store.abandon()
+    with (tmp_path / "index" / "data.mdb").open("r+b") as file:
+        file.truncate(pages * 4096)
+    bench.disk.kill()
+    bench.open()
+    assert bench.store.status().blocks == 3000
+    assert bench.read(2999) == b"x"
+
+
+def test_s7_an_index_found_damaged_while_it_is_brought_up_to_date_is_made_anew(
+    bench: NodeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.put(1)
+    bench.restart()
+    bench.put(2)
+    bench.store.abandon()
+    bench.disk.kill()
+    get, damaged = Index.get, [lmdb.PageNotFoundError("planted")]
+
+    def fail_once(index: Index, key: bytes) -> bytes | None:
+        if damaged:
+            raise damaged.pop()
+        return get(index, key)
+
+    monkeypatch.setattr(Index, "get", fail_once)
+    bench.open()
+    assert (bench.read(1), bench.read(2)) == (payload_of(1), payload_of(2))
+    assert bench.store.status().blocks == 2
+    bench.check_usage()
 
 
 def test_a_segment_that_is_gone_is_reported(bench: NodeBench) -> None:

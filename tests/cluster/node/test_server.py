@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import uvloop
 
+from cluster.handshake import WrongCluster, WrongSecret
 from cluster.node.connection import Connection
 from cluster.node.files import RealFiles
 from cluster.node.identity import NodeRefused
@@ -28,8 +29,6 @@ from cluster.wire import (
     Status,
     StatusRequest,
     Sync,
-    WrongCluster,
-    WrongSecret,
     decode_appended,
     decode_block_read,
     decode_fault,

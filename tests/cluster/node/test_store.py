@@ -286,6 +286,41 @@ def test_s5_an_unreadable_duplicate_is_superseded(bench: NodeBench) -> None:
     assert bench.read(1) == payload_of(1)
 
 
+def test_s20_a_repair_put_always_appends(bench: NodeBench) -> None:
+    """Red when an intact block is told to be a duplicate: the mover would then drop the copy that it counts
+    on."""
+    first = bench.append(1, sync=True)
+    second = bench.append(1, sync=True, repair=True)
+    assert second.sequence > first.sequence
+    assert second.position > first.position
+    assert bench.store.status().blocks == 1
+    assert bench.held() == {pack_key(key_of(1)): second.sequence}
+    assert bench.delete(1, first.sequence) == Status.OK
+    assert bench.read(1) == payload_of(1)
+    bench.power_cut()
+    bench.lose_index()
+    assert bench.held() == {pack_key(key_of(1)): second.sequence}
+    bench.check_usage()
+
+
+def test_s5_a_repair_put_of_other_bytes_is_refused(bench: NodeBench) -> None:
+    """Unless what is there fails its check."""
+    bench.put(1)
+    other = put_write(key_of(1), payload_of(2), repair=True)
+    assert bench.commit(other) == [Status.CONFLICT]
+    assert bench.read(1) == payload_of(1)
+    bench.rot(1)
+    assert bench.commit(put_write(key_of(1), payload_of(1), repair=True)) == [Status.OK]
+    assert bench.read(1) == payload_of(1)
+
+
+def test_s5_repair_puts_of_one_batch_all_append(bench: NodeBench) -> None:
+    writes = [put_write(key_of(1), payload_of(1), repair=True) for _ in range(3)]
+    assert bench.commit(*writes) == [Status.OK] * 3
+    assert len({str(write.answer) for write in writes}) == 3
+    bench.check_usage()
+
+
 def test_s5_twice_in_one_batch(bench: NodeBench) -> None:
     bench.put(0)
     twins = [put_write(key_of(1), payload_of(1)) for _ in range(3)]

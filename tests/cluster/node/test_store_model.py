@@ -21,6 +21,7 @@ from codec.block import pack_key
 from tests.cluster.node.memory_disk import Trap
 from tests.cluster.node.node_bench import NodeBench, delete_write, key_of, payload_of, put_write
 
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # the index file's syncs take most of the time
 COUNT = 8
 KEYS = st.integers(0, COUNT - 1)
 State = int | None  # which of two payloads a block has, None: no block
@@ -33,7 +34,7 @@ def payload(number: int, variant: int) -> bytes:
 class StoreModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="trivet-model-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="trivet-model-", dir=MEMORY))
         self.bench = NodeBench(self.folder, segment_bytes=1 << 16)
         self.visible: list[State] = [None] * COUNT  # what a read finds
         # What a crash or a failed sync may leave: the durable state, and all that was tried since.
@@ -47,7 +48,9 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule(
         operations=st.lists(
-            st.tuples(KEYS, st.sampled_from(["put", "append", "delete"]), st.sampled_from([0, 0, 0, 1])),
+            st.tuples(
+                KEYS, st.sampled_from(["put", "append", "repair", "delete"]), st.sampled_from([0, 0, 0, 1])
+            ),
             min_size=1,
             max_size=6,
         )
@@ -87,7 +90,9 @@ class StoreModel(RuleBasedStateMachine):
     def write(self, number: int, what: str, variant: int) -> Write:
         if what == "delete":
             return delete_write((key_of(number), 0))
-        return put_write(key_of(number), payload(number, variant), sync=what == "put")
+        return put_write(
+            key_of(number), payload(number, variant), sync=what != "append", repair=what == "repair"
+        )
 
     def cover(self, answer: Appended) -> None:
         if self.last is None or (answer.incarnation, answer.position) > (
@@ -138,6 +143,29 @@ class StoreModel(RuleBasedStateMachine):
         else:
             self.believe_what_is_seen()
 
+    @rule(steps=st.integers(1, 12))
+    def compact(self, steps: int) -> None:
+        """A part of what there is to do: crashes and requests come between."""
+        incarnation = self.bench.store.incarnation
+        for _ in range(steps):
+            self.bench.store.compactor.step(self.bench.store.move)
+        if self.bench.store.incarnation != incarnation:
+            self.believe_what_is_seen()
+
+    @rule(rounds=st.integers(1, 3))
+    def compact_and_store(self, rounds: int) -> None:
+        incarnation = self.bench.store.incarnation
+        self.bench.compact(rounds)
+        if self.bench.store.incarnation == incarnation:
+            self.settle(max(self.at))
+        else:
+            self.believe_what_is_seen()
+
+    @rule()
+    def sweep(self) -> None:
+        """Time passes: the compaction will look for tombstones that nobody needs."""
+        self.bench.now += 100.0
+
     # -- crashes and faults ------------------------------------------------------------------------------
 
     def after_start(self) -> None:
@@ -175,6 +203,10 @@ class StoreModel(RuleBasedStateMachine):
     def sync_will_fail(self, skip: int) -> None:
         self.bench.disk.traps.append(Trap("fdatasync", errno.EIO, ".seg", skip=skip))
 
+    @rule()
+    def unlink_will_fail(self) -> None:
+        self.bench.disk.traps.append(Trap("unlink", errno.EIO, ".seg"))
+
     @rule(short=st.one_of(st.none(), st.integers(1, 3000)), code=st.sampled_from([errno.ENOSPC, errno.EIO]))
     def append_will_fail(self, short: int | None, code: int) -> None:
         self.bench.disk.traps.append(Trap("pwritev", code, ".seg", short=short))
@@ -197,11 +229,12 @@ class StoreModel(RuleBasedStateMachine):
         status = self.bench.store.status()
         assert status.blocks == len(held)
         assert status.live_bytes == sum(len(payload(n, 0)) for n in held)
+        self.bench.check_usage()
 
     def teardown(self) -> None:
         self.bench.store.abandon()
         shutil.rmtree(self.folder)
 
 
-StoreModel.TestCase.settings = settings(max_examples=150, stateful_step_count=25)
+StoreModel.TestCase.settings = settings(max_examples=200, stateful_step_count=30)
 TestStoreModel = StoreModel.TestCase

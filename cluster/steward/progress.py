@@ -1,0 +1,90 @@
+"""How far the long walks have come: rows of the catalog's `progress` table, for restarts and for the CLI."""
+
+from typing import TypeVar
+
+import msgspec
+
+from catalog import progress
+from catalog.statement import Reader
+from catalog.transaction import Transaction
+
+
+class RepairProgress(msgspec.Struct, frozen=True):
+    """Row `repair`: what is being repaired. `total_*` is what is done and what is known to be left; `waiting`
+    counts blobs in the repair queue, of which `unreadable` can't be repaired from what answers now. While not
+    `active` the figures are those of the last time."""
+
+    active: bool = False
+    started_ms: int = 0
+    done_blobs: int = 0
+    total_blobs: int = 0
+    done_bytes: int = 0
+    total_bytes: int = 0
+    bytes_per_s: int = 0
+    waiting: int = 0
+    unreadable: int = 0
+
+
+class ScrubProgress(msgspec.Struct, frozen=True):
+    """Row `scrub`: the comparison of the catalog with what the nodes hold. `after`: the last blob compared in
+    the present pass. `missing` and `extra` count blocks of the present or last pass; `request`: the last one
+    honoured."""
+
+    active: bool = False
+    after: bytes = b""
+    started_ms: int = 0
+    finished_ms: int = 0
+    passes: int = 0
+    blobs: int = 0
+    missing: int = 0
+    extra: int = 0
+    request: int = 0
+
+
+class ScrubRequest(msgspec.Struct, frozen=True):
+    """Row `scrub-request`: an operator wants a pass now; any number that is not the last one honoured."""
+
+    number: int
+
+
+class RebalanceProgress(msgspec.Struct, frozen=True):
+    """Row `rebalance`: `nodes` are the (number, weight) that the walk spreads blobs over, `after` the last
+    blob it has looked at; a finished walk over the same nodes need not be done again."""
+
+    active: bool = False
+    nodes: tuple[tuple[int, float], ...] = ()
+    after: bytes = b""
+    moved_blobs: int = 0
+    looked_at_blobs: int = 0
+
+
+class DrainProgress(msgspec.Struct, frozen=True):
+    """Row `drain`: draining nodes of which it was told already that nothing lies on them any more."""
+
+    told: tuple[int, ...] = ()
+
+
+_NAMES: dict[type[msgspec.Struct], str] = {
+    RepairProgress: "repair",
+    ScrubProgress: "scrub",
+    ScrubRequest: "scrub-request",
+    RebalanceProgress: "rebalance",
+    DrainProgress: "drain",
+}
+P = TypeVar("P", RepairProgress, ScrubProgress, ScrubRequest, RebalanceProgress, DrainProgress)
+
+
+def read(reader: Reader, kind: type[P]) -> P | None:
+    """The row of that kind; None when there is none, or one that this release can't read."""
+    packed = progress.read(reader, _NAMES[kind])
+    if packed is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(packed, type=kind)
+    except msgspec.DecodeError:
+        return None
+
+
+def write(tx: Transaction, state: P) -> None:
+    """Store it over the one before."""
+    progress.write(tx, _NAMES[type(state)], msgspec.msgpack.encode(state))

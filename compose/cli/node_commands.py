@@ -1,0 +1,178 @@
+"""``trivet node …``: the storage nodes of a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compose.cli.store_access import AsJson, Data, print_json, refresh, settings_of, with_catalog
+from compose.data_dir import DataDir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catalog.engine import Catalog
+    from catalog.model import NodeRow
+    from catalog.transaction import Transaction
+    from compose.membership import Membership
+
+nodes_app = typer.Typer(
+    no_args_is_help=True, help="List, add, drain, remove and replace storage nodes, while the store runs."
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="as `trivet node list` shows it")]
+
+
+@nodes_app.command("list")
+def list_nodes(*, data: Data = None, as_json: AsJson = False) -> None:
+    """Show the nodes: state, region, zone, directory, and how much a draining one still holds."""
+    from compose.node_report import node_report
+
+    settings = settings_of(data)
+
+    async def ask(catalog: Catalog) -> list[dict[str, Any]]:
+        return await catalog.read(lambda reader: node_report(reader, DataDir(settings.data)))
+
+    report = with_catalog(settings, ask)
+    if as_json:
+        print_json(report)
+    else:
+        _print_table(report)
+        if not DataDir(settings.data).control.exists():
+            print("The store does not run: these are the states in which it stopped.")
+
+
+def _print_table(report: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("name", "state", "region", "zone", "directory"):
+        table.add_column(heading, overflow="fold")
+    for node in report:
+        table.add_row(node["name"], _state(node), node["region"], node["zone"], node["directory"])
+    Console().print(table)
+
+
+def _state(node: dict[str, Any]) -> str:
+    if "empty" not in node:
+        return str(node["state"])
+    if node["empty"]:
+        return "draining: empty"
+    left = node["blobs_left"]
+    return f"draining: {left:,} blobs left" if left else "draining: only deleted blobs left"
+
+
+@nodes_app.command()
+def add(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="empty, or not there yet")],
+    *,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="default: the next node-N")] = None,
+    region: Annotated[
+        str | None, typer.Option(metavar="NAME", help="default: the one with the fewest nodes")
+    ] = None,
+    zone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="default: the region's name and an a")
+    ] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a node with its data in DIR. Existing objects are spread over it in the background."""
+    _change(
+        data,
+        as_json,
+        lambda members: members.add(directory.absolute(), name=name, region=region, zone=zone),
+        "{name} is added, with its data in {directory}",
+    )
+
+
+@nodes_app.command()
+def drain(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
+    """Move a node's data to the others, so that it can be removed."""
+    _change(
+        data,
+        as_json,
+        lambda members: members.drain(name),
+        "{name} is being drained; it can be removed when it is empty (trivet node list)",
+    )
+
+
+@nodes_app.command()
+def undrain(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
+    """Take a drain back."""
+    _change(data, as_json, lambda members: members.undrain(name), "{name} takes new objects again")
+
+
+@nodes_app.command()
+def remove(
+    name: Name,
+    lost: Annotated[
+        bool, typer.Option("--lost", help="it is dead for good: rebuild its data on the others")
+    ] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a drained node, or one that is lost. Its directory is left as it is."""
+    _change(
+        data,
+        as_json,
+        lambda members: members.remove(name, lost=lost),
+        "{name} is no longer part of the store; nothing needs {directory} any more",
+        name=name,
+    )
+
+
+@nodes_app.command()
+def replace(
+    name: Name,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="empty, or not there yet; default: the old one"),
+    ] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put an empty node in the place of one that lost its data, which is rebuilt from the others."""
+    _change(
+        data,
+        as_json,
+        lambda members: members.replace(name, directory.absolute() if directory else None),
+        "{name} starts anew, with its data in {directory}; watch it: trivet repair status --watch",
+    )
+
+
+def _change(
+    data: Path | None,
+    as_json: bool,
+    change: Callable[[Membership], NodeRow],
+    done: str,
+    *,
+    name: str | None = None,
+) -> None:
+    """One transaction, then the running store is told; `done` is the sentence about it."""
+    from compose.membership import Membership
+
+    settings = settings_of(data)
+    place = DataDir(settings.data)
+
+    def write(tx: Transaction) -> NodeRow:
+        return change(Membership(place, tx, settings.width))
+
+    async def commit(catalog: Catalog) -> NodeRow:
+        return await catalog.write(write)
+
+    row = with_catalog(settings, commit)
+    notes = refresh(settings)
+    directory = str(place.home(row.directory or ""))
+    if as_json:
+        print_json(
+            {"name": name or row.name, "number": row.number, "directory": directory, "notes": notes}
+            | {"state": row.state}
+        )
+        return
+    print(done.format(name=name or row.name, directory=directory))
+    for note in notes:
+        print(f"note: {note}")

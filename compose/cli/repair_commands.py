@@ -1,0 +1,170 @@
+"""``trivet repair``, ``scrub``, ``orphans``, ``events``: what the steward does, and what it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compose.cli.store_access import AsJson, Data, answer, print_json, settings_of, with_catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catalog.engine import Catalog
+    from catalog.transaction import Transaction
+    from compose.repair_report import RepairReport
+
+repair_app = typer.Typer(no_args_is_help=True, help="See how whole the store is.")
+scrub_app = typer.Typer(no_args_is_help=True, help="Compare the catalog with what the nodes hold.")
+orphans_app = typer.Typer(no_args_is_help=True, help="Blocks that no object refers to.")
+
+WATCH_EVERY_S = 1.0
+
+
+@repair_app.callback()
+def repair() -> None:
+    """Keeps `status` a command of its own while it is the only one."""
+
+
+@scrub_app.callback()
+def scrub() -> None:
+    """Likewise."""
+
+
+@orphans_app.callback()
+def orphans() -> None:
+    """Likewise."""
+
+
+@repair_app.command()
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="go on until every object is whole")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how many objects have less than full redundancy, and how far their repair has come."""
+    from compose.repair_report import repair_report
+
+    async def show(catalog: Catalog) -> None:
+        with ExitStack() as stack:
+            say = _teller(stack, as_json=as_json, on_screen=watch and sys.stdout.isatty())
+            while True:
+                began = time.monotonic()
+                report = await catalog.read(repair_report)
+                say(report)
+                if not watch or report.whole:
+                    return
+                # To count many blobs takes its time: this must not become the store's main occupation.
+                await asyncio.sleep(max(WATCH_EVERY_S, 10 * (time.monotonic() - began)))
+
+    with_catalog(settings_of(data), show)
+
+
+def _teller(stack: ExitStack, *, as_json: bool, on_screen: bool) -> Callable[[RepairReport], None]:
+    """How a report is told: in JSON, one a line; on a screen that is kept up to date; or in words, those that
+    are not said yet.
+    """
+    from compose.cli.repair_text import bar, lines
+
+    if as_json:
+        return lambda report: print(json.dumps(_as_json(report)), flush=True)
+    if on_screen:
+        from rich.live import Live
+
+        live = stack.enter_context(Live(auto_refresh=False))
+        return lambda report: live.update(bar(report), refresh=True)
+    said: list[str] = []
+
+    def say(report: RepairReport) -> None:
+        nonlocal said
+        if lines(report) != said:
+            said = lines(report)
+            print("\n".join(said), flush=True)
+
+    return say
+
+
+def _as_json(report: RepairReport) -> dict[str, Any]:
+    import msgspec
+
+    plain: dict[str, Any] = msgspec.to_builtins(report)
+    return plain | {"whole": report.whole, "seconds_left": report.seconds_left}
+
+
+@scrub_app.command()
+def now(*, data: Data = None, as_json: AsJson = False) -> None:
+    """Begin a comparison now; what is missing is repaired, what is found is in `trivet events`."""
+    from cluster.steward import progress
+
+    def ask(tx: Transaction) -> int:
+        progress.write(tx, progress.ScrubRequest(tx.now_ms))
+        return tx.now_ms
+
+    async def write(catalog: Catalog) -> int:
+        return await catalog.write(ask)
+
+    number = with_catalog(settings_of(data), write)
+    answer(
+        {"request": number},
+        "asked for; the steward begins within seconds while the store runs",
+        as_json=as_json,
+    )
+
+
+@orphans_app.command()
+def allow(*, data: Data = None, as_json: AsJson = False) -> None:
+    """After a restore of the catalog: let blocks that it does not know be deleted again."""
+    from catalog import leases, work
+
+    def permit(tx: Transaction) -> None:
+        leases.allow_orphans(tx)
+        work.record_event(tx, "orphans-allowed")
+
+    async def write(catalog: Catalog) -> None:
+        await catalog.write(permit)
+
+    with_catalog(settings_of(data), write)
+    answer(
+        {"orphans_allowed": True},
+        "blocks that this catalog does not know are deleted again, after the usual wait",
+        as_json=as_json,
+    )
+
+
+def events(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="how many of the latest")] = 50,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what happened to the nodes and what the steward did about it, the latest last."""
+    from catalog import nodes, work
+
+    async def ask(catalog: Catalog) -> list[dict[str, Any]]:
+        def read(reader: Any) -> list[dict[str, Any]]:
+            names = {row.number: row.name for row in nodes.list_nodes(reader)}
+            latest = work.list_events(reader, limit=limit, newest_first=True)
+            return [
+                {
+                    "at": datetime.fromtimestamp(event.at_ms / 1000, UTC).isoformat(timespec="milliseconds"),
+                    "kind": event.kind,
+                    "node": names.get(event.node or 0, ""),
+                    "detail": event.detail,
+                }
+                for event in reversed(latest)
+            ]
+
+        return await catalog.read(read)
+
+    found = with_catalog(settings_of(data), ask)
+    if as_json:
+        print_json(found)
+        return
+    for event in found:
+        print(f"{event['at']}  {event['kind']:<22} {event['node']:<12} {event['detail']}".rstrip())

@@ -1,0 +1,83 @@
+"""What the commands that look into a store, or change it, have in common: its catalog, and how they answer.
+
+They open the catalog themselves, beside the running store or without it; what they commit is seen at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from compose import control
+from compose.data_dir import DataDir
+from compose.refusal import CommandRefused, StartRefused
+from compose.settings import Settings
+
+if TYPE_CHECKING:
+    from catalog.engine import Catalog
+
+T = TypeVar("T")
+
+REFRESH_WAIT_S = 60.0
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="data directory of the store [TRIVET_DATA; default: data]"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="answer in JSON, for programs")]
+
+
+def settings_of(data: Path | None) -> Settings:
+    """Raises CommandRefused when there is no store in the directory."""
+    settings = Settings.read(os.environ, {"data": data})
+    if not DataDir(settings.data).catalog.exists():
+        raise CommandRefused(
+            f"there is no store in {settings.data.absolute()}: name its directory with --data DIR or TRIVET_DATA"
+        )
+    return settings
+
+
+def with_catalog(settings: Settings, work: Callable[[Catalog], Awaitable[T]]) -> T:
+    """Runs `work` on the store's open catalog. Raises CommandRefused when it can't be used, or not now."""
+    from catalog.errors import CatalogError
+    from compose.wiring import opened_catalog
+
+    async def opened() -> T:
+        async with opened_catalog(settings) as catalog:
+            return await work(catalog)
+
+    try:
+        return asyncio.run(opened())
+    except StartRefused as refusal:
+        raise CommandRefused(str(refusal)) from None
+    except CatalogError as error:
+        raise CommandRefused(f"the catalog could not do it now ({error}); try again") from error
+
+
+def refresh(settings: Settings) -> list[str]:
+    """Has the running store start and stop nodes as the catalog says now; what a person should know of it."""
+    try:
+        reply = control.tell(DataDir(settings.data).control, control.REFRESH, REFRESH_WAIT_S)
+    except TimeoutError:
+        return ["the store is busy: it has not said yet that it took the change over"]
+    if reply is None:
+        return ["the store does not run: this takes effect at its next start"]
+    return reply.problems
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def answer(facts: dict[str, Any], words: str, *, as_json: bool) -> None:
+    """The outcome of a command, for a program or for a person."""
+    if as_json:
+        print_json(facts)
+    else:
+        print(words)

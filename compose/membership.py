@@ -1,0 +1,247 @@
+"""Which nodes a store has: the decisions of an operator, each one transaction.
+
+They change the catalog only; the supervisor then starts and stops processes (see compose.control), fronts and
+steward follow by themselves, and the steward moves and rebuilds data. All functions raise CommandRefused and
+change nothing then.
+
+A node's life: `joining` (add) → `up` ⇄ `suspect`, `down` → `draining` (drain) → `removed` (remove). A node that
+lost its data is replaced: its row becomes `removed` and another one takes its name (S23). So what has to be
+rebuilt are the blobs whose layout names a removed node.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from catalog import nodes, placements, work
+from catalog.model import NodeRow
+from catalog.statement import Reader
+from catalog.transaction import Transaction
+from cluster.node.files import RealFiles
+from cluster.node.identity import NodeRefused, read_identity
+from cluster.placement import copies
+from compose.data_dir import DataDir
+from compose.founding_plan import REGIONS
+from compose.refusal import CommandRefused
+
+ID_BYTES = 16
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+_TAKEN_NAMES = re.compile(r"supervisor|steward|control|lock|front-[0-9]+")
+"""Of other files in DIR/run."""
+_NOT_DATA = {"lost+found"}
+_SILENT = ("suspect", "down")
+
+
+class Membership:
+    """What one transaction may do to the nodes. `width_min` is k + m as far as the caller's settings know; what
+    is stored may need more nodes.
+    """
+
+    def __init__(self, data: DataDir, tx: Transaction, width_min: int) -> None:
+        self._data = data
+        self._tx = tx
+        self._all = nodes.list_nodes(tx)
+        self._present = [row for row in self._all if row.state != nodes.REMOVED]
+        self._width = max(width_min, stored_width(tx))
+
+    def add(
+        self, directory: Path, *, name: str | None = None, region: str | None = None, zone: str | None = None
+    ) -> NodeRow:
+        """One more node with its data in `directory`, which must be empty or missing. New objects use it as
+        soon as it is up, and the steward moves some of the old ones there.
+        """
+        name = name or self._free_name()
+        region = region or self._thinnest_region()
+        self._refuse_name(name)
+        self._refuse_directory(directory)
+        row = self._register(name, region, zone or f"{region}a", directory)
+        work.record_event(self._tx, "node-added", node=row.number, detail=f"{name} in {directory}")
+        return row
+
+    def drain(self, name: str) -> NodeRow:
+        """Nothing new goes to the node, and the steward moves what it holds to others."""
+        row = self._row(name)
+        if row.state == nodes.DRAINING:
+            return row
+        if row.state == nodes.JOINING:
+            raise CommandRefused(f"{name} holds nothing yet: trivet node remove {name}")
+        self._refuse_too_few(row, "drained")
+        return self._become(row, nodes.DRAINING, "node-draining")
+
+    def undrain(self, name: str) -> NodeRow:
+        """Take a `drain` back."""
+        row = self._row(name)
+        if row.state != nodes.DRAINING:
+            raise CommandRefused(f"{name} is not being drained: it is {row.state}")
+        return self._become(row, nodes.UP, "node-undrained")
+
+    def remove(self, name: str, *, lost: bool = False) -> NodeRow:
+        """The node is no longer part of the store. Without `lost` it must hold nothing that is needed; with
+        it, what it held is rebuilt on the others.
+        """
+        row = self._row(name)
+        if row.state == nodes.JOINING:  # it was never up, so it holds nothing
+            return self._retire(row, "node-removed")
+        if lost:
+            self._refuse_not_lost(row)
+        elif row.state != nodes.DRAINING:
+            raise CommandRefused(
+                f"{name} is {row.state}: first move its data away (trivet node drain {name}); if it is dead for "
+                f"good: trivet node remove {name} --lost, or trivet node replace {name}"
+            )
+        elif placements.node_in_use(self._tx, row.number):
+            left = blobs_left(self._tx, row.number)
+            raise CommandRefused(
+                f"{name} still holds {left:,} objects: wait until it is drained (trivet node list)"
+                if left
+                else f"{name} still holds objects that were deleted or replaced lately, for requests that read them: "
+                "wait until the grace period is over (trivet node list)"
+            )
+        self._refuse_too_few(row, "removed")
+        return self._retire(row, "node-removed")
+
+    def replace(self, name: str, directory: Path | None = None) -> NodeRow:
+        """A new, empty node takes the place of one that lost its data (S23); the steward rebuilds the data.
+
+        `directory` (default: the old one) must be empty or missing.
+        """
+        row = self._row(name)
+        directory = directory or self._data.home(row.directory or "")
+        self._refuse_not_lost(row)
+        self._refuse_directory(directory, but=row)
+        self._retire(row, "node-replaced")
+        return self._register(row.name, row.region, row.zone, directory)
+
+    def _row(self, name: str) -> NodeRow:
+        for row in self._present:
+            if row.name == name:
+                return row
+        names = ", ".join(row.name for row in self._present)
+        raise CommandRefused(f"there is no node {name}; this store has {names}")
+
+    def _register(self, name: str, region: str, zone: str, directory: Path) -> NodeRow:
+        return nodes.register(
+            self._tx,
+            node_id=os.urandom(ID_BYTES),
+            name=name,
+            region=region,
+            zone=zone,
+            host=str(self._data.node_socket(name)),  # the supervisor writes down the true one
+            port=0,
+            directory=self._data.stored(directory),
+        )
+
+    def _become(self, row: NodeRow, state: str, event: str) -> NodeRow:
+        nodes.set_state(self._tx, row.number, state)
+        work.record_event(self._tx, event, node=row.number, detail=row.name)
+        return self._again(row)
+
+    def _retire(self, row: NodeRow, event: str) -> NodeRow:
+        """Gives the name free as well."""
+        nodes.rename(self._tx, row.number, f"{row.name}#{row.number}")
+        return self._become(row, nodes.REMOVED, event)
+
+    def _again(self, row: NodeRow) -> NodeRow:
+        return next(now for now in nodes.list_nodes(self._tx) if now.number == row.number)
+
+    def _free_name(self) -> str:
+        names = {row.name for row in self._present}
+        return next(name for number in range(1, len(names) + 2) if (name := f"node-{number}") not in names)
+
+    def _thinnest_region(self) -> str:
+        """So that shards find a region each, as far as there are enough."""
+        count = Counter(row.region for row in self._present)
+        return min((*REGIONS, *count), key=lambda region: count[region])
+
+    def _refuse_name(self, name: str) -> None:
+        if not _NAME.fullmatch(name) or _TAKEN_NAMES.fullmatch(name):
+            raise CommandRefused(
+                f"{name!r} can't be a node's name: take up to 40 letters, digits, dots, dashes, underscores"
+            )
+        if any(row.name == name for row in self._present):
+            raise CommandRefused(f"there is a node {name} already: give another --name")
+
+    def _refuse_directory(self, directory: Path, but: NodeRow | None = None) -> None:
+        """An operator is told now what the node would refuse later (S23)."""
+        stored = self._data.stored(directory)
+        for row in self._present:
+            if row.directory == stored and row is not but:
+                raise CommandRefused(f"{directory} is the directory of {row.name}: give another one")
+        try:
+            content = set(os.listdir(directory)) - _NOT_DATA
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise CommandRefused(f"{directory} can't be used: {error.strerror}") from None
+        if content:
+            raise CommandRefused(
+                f"{directory} is not empty: a new node needs an empty directory (or one that does not exist yet)"
+            )
+
+    def _refuse_too_few(self, leaving: NodeRow, what: str) -> None:
+        staying = [row for row in self._present if row is not leaving and row.state == nodes.UP]
+        if len(staying) < self._width:
+            raise CommandRefused(
+                f"{leaving.name} can't be {what}: objects need {self._width} nodes, and without it there would "
+                f"be {len(staying)} that are up; add one first (trivet node add DIR), or put another in its place "
+                f"(trivet node replace {leaving.name})"
+            )
+
+    def _refuse_not_lost(self, row: NodeRow) -> None:
+        """Lost is what has been silent, or whose data is gone. An unmounted disk is not an empty node, but that
+        one is silent, and only an operator can tell them apart.
+        """
+        if row.state == nodes.JOINING:
+            return
+        has_data = self._has_data(row)
+        if has_data and row.state not in _SILENT:
+            raise CommandRefused(
+                f"{row.name} is {row.state} and its data is in {row.directory}, so it is not lost: trivet node "
+                f"drain {row.name} moves its data away (or undrain it, and see whether it is down)"
+            )
+        if has_data and self._holds_last_copies(row):
+            raise CommandRefused(
+                f"{row.name} is {row.state}, but some objects can't be read without the data in {row.directory}, "
+                "because other nodes are not yet rebuilt: wait for that (trivet repair status --watch)"
+            )
+
+    def _has_data(self, row: NodeRow) -> bool:
+        return row.directory is not None and _is_home_of(self._data.home(row.directory), row.node_id)
+
+    def _holds_last_copies(self, row: NodeRow) -> bool:
+        """Whether the other nodes of the store hold too little of some blob to read it."""
+        others = {other.number for other in self._present if other is not row}
+        return any(
+            len({shard for shard, node in copies(use.nodes, use.k + use.m) if node in others}) < use.k
+            for use in placements.in_use(self._tx)
+        )
+
+
+def _is_home_of(directory: Path, node_id: bytes) -> bool:
+    try:
+        read_identity(directory, RealFiles(), node_id=node_id)
+    except (NodeRefused, OSError):
+        return False
+    return True
+
+
+def blobs_left(reader: Reader, number: int) -> int:
+    """How many blobs that are not deleted have a shard on the node, by their layouts; takes its time where
+    they are many.
+    """
+    uses = [use for use in placements.in_use(reader) if number in use.nodes]
+    return sum(placements.count(reader, use.number)[0] for use in uses)
+
+
+def stored_width(reader: Reader) -> int:
+    """The largest k + m of what is stored; 0 when nothing is."""
+    return max((use.k + use.m for use in placements.in_use(reader)), default=0)
+
+
+def present(rows: Sequence[NodeRow]) -> list[NodeRow]:
+    """Without the removed ones."""
+    return [row for row in rows if row.state != nodes.REMOVED]

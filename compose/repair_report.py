@@ -1,0 +1,70 @@
+"""How whole a store is, and how far repair has come: what `trivet repair status` shows."""
+
+from __future__ import annotations
+
+import msgspec
+
+from catalog import nodes, placements, work
+from catalog.statement import Reader
+from cluster.placement import is_standard
+from cluster.steward import progress
+from cluster.steward.progress import RebalanceProgress, RepairProgress
+
+
+class RepairReport(msgspec.Struct, frozen=True):
+    """`reduced_blobs` and `reduced_bytes` are of blobs with less than full redundancy: a node of their layout
+    is down or gone, or they were written while one was. `queued_blobs` wait because of single bad blocks.
+    `garbage_blobs` and `extra_copies` wait to be deleted.
+    """
+
+    repair: RepairProgress
+    reduced_blobs: int
+    reduced_bytes: int
+    queued_blobs: int
+    garbage_blobs: int
+    extra_copies: int
+    rebalancing: bool
+    nodes: dict[str, str]
+    """State by name."""
+
+    @property
+    def whole(self) -> bool:
+        """Every object has its full redundancy."""
+        return not (self.reduced_blobs or self.queued_blobs or self.repair.active)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the present rate; None when that is not known."""
+        if not self.repair.active or not self.repair.bytes_per_s:
+            return None
+        return max(0, self.repair.total_bytes - self.repair.done_bytes) / self.repair.bytes_per_s
+
+
+def repair_report(reader: Reader) -> RepairReport:
+    """All of one moment."""
+    rows = nodes.list_nodes(reader)
+    blobs, nbytes = _reduced(reader, {row.number for row in rows if row.state in _HOLDING})
+    rebalance = progress.read(reader, RebalanceProgress)
+    return RepairReport(
+        repair=progress.read(reader, RepairProgress) or RepairProgress(),
+        reduced_blobs=blobs,
+        reduced_bytes=nbytes,
+        queued_blobs=work.repair_count(reader),
+        garbage_blobs=work.garbage_count(reader),
+        extra_copies=work.extra_count(reader),
+        rebalancing=rebalance is not None and rebalance.active,
+        nodes={row.name: row.state for row in rows if row.state != nodes.REMOVED},
+    )
+
+
+_HOLDING = (nodes.UP, nodes.DRAINING)
+
+
+def _reduced(reader: Reader, holding: set[int]) -> tuple[int, int]:
+    """A blob with several layouts is counted for each of them that is not whole."""
+    blobs = nbytes = 0
+    for use in placements.in_use(reader):
+        if not is_standard(use.nodes, use.k + use.m) or not holding.issuperset(use.nodes):
+            counted = placements.count(reader, use.number)
+            blobs, nbytes = blobs + counted[0], nbytes + counted[1]
+    return blobs, nbytes

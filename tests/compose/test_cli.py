@@ -1,0 +1,213 @@
+"""The commands for people, on a catalog without a running store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from catalog import nodes, work
+from catalog.engine import Catalog, create
+from catalog.transaction import Transaction
+from cluster.steward import progress
+from cluster.steward.progress import RepairProgress
+from compose.cli.main import is_process
+from compose.cli.repair_text import bar
+from compose.data_dir import DataDir
+from compose.repair_report import RepairReport
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def trivet(data: Path, *words: str) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "compose.cli.main", *words, "--data", str(data)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return finished.returncode, finished.stdout, finished.stderr
+
+
+def _found(data: Path) -> None:
+    create(DataDir(data).catalog, cluster_id=bytes(16), nodes_hold_data=False)
+    _write(data, _register_three)
+
+
+def _register_three(tx: Transaction) -> None:
+    for n, region in ((1, "us-east-1"), (2, "us-west-1"), (3, "eu-west-1")):
+        nodes.register(
+            tx,
+            node_id=bytes([n]) * 16,
+            name=f"node-{n}",
+            region=region,
+            zone=f"{region}a",
+            host="",
+            port=0,
+            directory=f"node-{n}",
+            state=nodes.UP,
+        )
+
+
+def _write(data: Path, function: object) -> None:
+    async def write() -> None:
+        catalog = Catalog.open(DataDir(data).catalog)
+        await catalog.start()
+        await catalog.write(function)  # type: ignore[arg-type]
+        await catalog.close()
+
+    asyncio.run(write())
+
+
+def test_which_words_name_a_process() -> None:
+    assert is_process(["node", "--dir", "x"])
+    assert is_process(["front", "--help"])
+    for words in (["node"], ["node", "list"], ["node", "--help"], ["up"], []):
+        assert not is_process(words)
+
+
+def test_a_directory_without_a_store_is_refused(tmp_path: Path) -> None:
+    code, out, err = trivet(tmp_path, "node", "list")
+    assert (code, out) == (1, "")
+    assert "--data DIR or TRIVET_DATA" in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nodes_are_listed_added_and_removed_while_the_store_is_stopped(tmp_path: Path) -> None:
+    _found(tmp_path)
+    code, out, _ = trivet(tmp_path, "node", "list")
+    assert code == 0
+    assert all(f"node-{n}" in out for n in (1, 2, 3))
+    assert "does not run" in out
+    code, out, err = trivet(tmp_path, "node", "add", str(tmp_path / "disk4"), "--json")
+    added = json.loads(out)
+    assert (code, err, added["name"], added["state"]) == (0, "", "node-4", "joining")
+    assert "next start" in added["notes"][0]
+    listed = json.loads(trivet(tmp_path, "node", "list", "--json")[1])
+    assert [(node["name"], node["state"]) for node in listed][2:] == [("node-3", "up"), ("node-4", "joining")]
+    assert listed[3]["directory"] == str(tmp_path / "disk4")
+    code, out, err = trivet(tmp_path, "node", "drain", "node-1")
+    assert (code, out) == (1, "")
+    assert err.startswith("trivet: node-1 can't be drained")
+    assert trivet(tmp_path, "node", "remove", "node-4")[0] == 0
+    code, out, _ = trivet(tmp_path, "events")
+    assert [line.split()[1:3] for line in out.splitlines()] == [
+        ["node-added", "node-4#4"],
+        ["node-removed", "node-4#4"],
+    ]
+    assert trivet(tmp_path, "node", "explode")[0] == 2
+
+
+def test_repair_status_in_words_and_in_json(tmp_path: Path) -> None:
+    _found(tmp_path)
+    code, out, _ = trivet(tmp_path, "repair", "status", "--watch")
+    assert code == 0
+    assert "every object has its full redundancy" in out
+
+    def busy(tx: Transaction) -> None:
+        progress.write(tx, RepairProgress(True, 1, 10, 40, 1 << 30, 4 << 30, 100 << 20, 2, 1))
+        nodes.set_state(tx, 2, nodes.DOWN)
+
+    _write(tmp_path, busy)
+    code, out, _ = trivet(tmp_path, "repair", "status")
+    assert code == 0
+    for part in (
+        "1.0 GiB of 4.0 GiB (10 of 40 blobs)",
+        "100.0 MiB/s",
+        "0:30 left",
+        "node-2 down",
+        "1 blobs can't",
+    ):
+        assert part in out
+    report = json.loads(trivet(tmp_path, "repair", "status", "--json")[1])
+    assert (report["whole"], report["repair"]["unreadable"], report["nodes"]["node-2"]) == (False, 1, "down")
+
+
+@pytest.mark.parametrize(("done", "filled"), [(0, 0), (1 << 30, 30), (2 << 30, 60)])
+def test_a_terminal_shows_a_bar(done: int, filled: int) -> None:
+    repair = RepairProgress(active=True, done_bytes=done, total_bytes=2 << 30, bytes_per_s=0)
+    report = RepairReport(repair, 3, 2 << 30, 0, 0, 0, False, {"node-1": "up"})
+    console = Console(file=StringIO(), width=80, force_terminal=True, color_system="truecolor")
+    with console.capture() as shown:
+        console.print(bar(report))
+    last = shown.get().splitlines()[-1]
+    first_stretch = re.split("\x1b\\[0m", last)[0]
+    assert last.count("━") + last.count("╸") + last.count("╺") == 60
+    assert first_stretch.count("━") in ({filled} if filled else {60})
+    assert "left" not in shown.get(), "without a rate nobody knows"
+
+
+def test_a_scrub_is_asked_for(tmp_path: Path) -> None:
+    _found(tmp_path)
+    code, out, _ = trivet(tmp_path, "scrub", "now", "--json")
+    assert code == 0
+
+    async def request() -> progress.ScrubRequest | None:
+        catalog = Catalog.open(DataDir(tmp_path).catalog)
+        await catalog.start()
+        try:
+            return await catalog.read(lambda reader: progress.read(reader, progress.ScrubRequest))
+        finally:
+            await catalog.close()
+
+    asked = asyncio.run(request())
+    assert asked is not None
+    assert asked.number == json.loads(out)["request"] > 0
+
+
+def test_s18_backup_and_restore(tmp_path: Path) -> None:
+    """Orphans stay until an operator allows their collection."""
+    store, other = tmp_path / "store", tmp_path / "other"
+    store.mkdir()
+    _found(store)
+    backup = tmp_path / "catalog.backup"
+    assert trivet(store, "catalog", "backup", str(backup))[0] == 0
+    _write(store, lambda tx: work.record_event(tx, "later"))
+    code, _, err = trivet(store, "catalog", "restore", str(backup))
+    assert code == 1
+    assert "catalog" in err
+    code, out, err = trivet(other, "catalog", "restore", str(backup))
+    assert (code, err) == (0, "")
+    assert "trivet orphans allow" in out
+    assert not _orphans_allowed(other)
+    assert [node["name"] for node in json.loads(trivet(other, "node", "list", "--json")[1])] == [
+        "node-1",
+        "node-2",
+        "node-3",
+    ]
+    assert trivet(other, "orphans", "allow")[0] == 0
+    assert _orphans_allowed(other)
+
+
+def _orphans_allowed(data: Path) -> bool:
+    async def read() -> bool:
+        catalog = Catalog.open(DataDir(data).catalog)
+        await catalog.start()
+        try:
+            return (await catalog.meta()).orphans_allowed
+        finally:
+            await catalog.close()
+
+    return asyncio.run(read())
+
+
+@pytest.mark.parametrize(
+    "words", [("catalog", "backup", "/nowhere/at/all"), ("catalog", "restore", "/nowhere")]
+)
+def test_files_that_cannot_be_used_are_named(tmp_path: Path, words: tuple[str, ...]) -> None:
+    if words[1] == "backup":
+        _found(tmp_path)
+    code, out, err = trivet(tmp_path, *words)
+    assert (code, out) == (1, "")
+    assert "/nowhere" in err
+    assert "Traceback" not in err
