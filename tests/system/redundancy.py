@@ -35,6 +35,7 @@ def below_full_redundancy(store: Store) -> list[str]:
 
 
 def _waiting(reader: Reader) -> list[str]:
+    present = {row.number for row in nodes.list_nodes(reader) if row.state != "removed"}
     waiting = [
         f"{row.name} is {row.state}" for row in nodes.list_nodes(reader) if row.state not in ("up", "removed")
     ]
@@ -44,6 +45,7 @@ def _waiting(reader: Reader) -> list[str]:
     waiting += [
         f"{blobs} blobs lie on {use.nodes}"
         for use in placements.in_use(reader)
-        if not is_standard(use.nodes, use.k + use.m) and (blobs := placements.count(reader, use.number)[0])
+        if not (is_standard(use.nodes, use.k + use.m) and present.issuperset(use.nodes))
+        and (blobs := placements.count(reader, use.number)[0])
     ]
     return waiting
