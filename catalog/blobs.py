@@ -114,9 +114,11 @@ def unpack_manifest(packed: bytes) -> tuple[PartRef, ...]:
 
 
 def add(tx: Transaction, blob: NewBlob) -> None:
-    """Insert a blob with one reference. Raises HorizonPassed (S19), BlobAbandoned."""
+    """Insert a blob with one reference. Raises HorizonPassed (S19), HolderRemoved, BlobAbandoned."""
     if blob.epoch <= tx.meta.collect_horizon:
         raise HorizonPassed(f"blob epoch {blob.epoch} is not after the horizon")
+    if tx.removed_nodes:
+        layouts.refuse_removed(tx, layouts.named(blob.nodes, blob.runs))
     inserted = tx.execute(
         _INSERT,
         (

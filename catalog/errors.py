@@ -67,6 +67,10 @@ class HorizonPassed(CatalogError):
     """The blob is as old as the collect horizon: its shards may be gone (S19). Upload again: 503."""
 
 
+class HolderRemoved(CatalogError):
+    """A node that is to hold a shard was removed from the store meanwhile (P2). Upload again: 503."""
+
+
 class BlobAbandoned(CatalogError):
     """The blob is already queued for deletion, because an earlier transaction with it failed: 503."""
 

@@ -4,11 +4,12 @@ is a list of runs of them (S9). Here layouts are only read and written; `placeme
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
 from catalog import schema
+from catalog.errors import HolderRemoved
 from catalog.model import Run
 from catalog.statement import Reader, Statement, parameter
 from catalog.transaction import PlacementNumbers, Transaction
@@ -63,6 +64,19 @@ def _find_or_insert(tx: Transaction, nodes: tuple[int, ...]) -> int:
     number: int = row[0]
     tx.new_placements[nodes] = number
     return number
+
+
+def named(nodes: Iterable[int], runs: Iterable[Run]) -> set[int]:
+    """The nodes that a layout names."""
+    return {*nodes, *(node for run in runs for node in run.nodes)} - {0}
+
+
+def refuse_removed(tx: Transaction, nodes: set[int]) -> None:
+    """A layout must not name nodes that have left the store while its shards were written: it would be less
+    redundant than its writer believes (P2). Raises HolderRemoved."""
+    removed = nodes & tx.removed_nodes
+    if removed:
+        raise HolderRemoved(f"nodes {sorted(removed)} were removed from the store")
 
 
 def nodes_of(reader: Reader, placements: PlacementNumbers, number: int) -> tuple[int, ...]:

@@ -168,6 +168,7 @@ def move(
 ) -> bool:
     """Give a blob another layout, provided that its whole layout is still that of `old`, the row from which
     the copies were made, and that something refers to it (S20). False: it changed meanwhile, nothing is done.
+    Raises HolderRemoved.
 
     Call it only when every shard of the new layout is durable and was verified (P7), and queue the copies that
     the new layout no longer names with `work.queue_extra` in the same transaction.
@@ -178,6 +179,7 @@ def move(
         return False
     if (layouts.runs_of(tx, tx.placements, blob_id) if row[1] else ()) != old.runs:
         return False
+    layouts.refuse_removed(tx, layouts.named(nodes, runs) - layouts.named(old.nodes, old.runs))
     if old.runs:
         layouts.drop_runs(tx, blob_id)
     tx.execute(_MOVE, (layouts.number_of(tx, nodes), len(runs), blob_id))

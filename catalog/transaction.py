@@ -26,6 +26,8 @@ _RAISE_GENERATION = Statement(
     sa.update(schema.meta).values(config_generation=schema.meta.c.config_generation + constant("1"))
 )
 
+_REMOVED = Statement(sa.select(schema.nodes.c.number).where(schema.nodes.c.state == constant("'removed'")))
+
 
 def read_meta(reader: Reader) -> Meta:
     """The catalog's own row."""
@@ -54,7 +56,7 @@ class Transaction(Reader):
     """Reads and writes of one request inside its batch's transaction (S12). Functions that get one must not
     await, keep it, or start and end transactions; what they raise rolls their own writes back."""
 
-    __slots__ = ("_meta", "grace_ms", "new_placements", "now_ms", "placements", "random")
+    __slots__ = ("_meta", "_removed_nodes", "grace_ms", "new_placements", "now_ms", "placements", "random")
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class Transaction(Reader):
         self.placements = placements
         self.new_placements: dict[tuple[int, ...], int] = {}
         self._meta: Meta | None = None
+        self._removed_nodes: frozenset[int] | None = None
 
     def execute(self, statement: Statement, parameters: Parameters = ()) -> int:
         """Run a statement without rows; the number of rows it changed."""
@@ -87,6 +90,13 @@ class Transaction(Reader):
             self._meta = read_meta(self)
         return self._meta
 
+    @property
+    def removed_nodes(self) -> frozenset[int]:
+        """Nodes that are no longer part of the store, as this transaction sees it."""
+        if self._removed_nodes is None:
+            self._removed_nodes = frozenset(number for (number,) in self.rows(_REMOVED))
+        return self._removed_nodes
+
     def meta_changed(self) -> None:
         """To be called by whoever wrote the meta row."""
         self._meta = None
@@ -95,10 +105,12 @@ class Transaction(Reader):
         """Make every process read its cached buckets, nodes and epoch again (S16)."""
         self.execute(_RAISE_GENERATION)
         self._meta = None
+        self._removed_nodes = None
 
     def rolled_back(self) -> None:
         """A request of the batch was undone: forget what may have been learned from it."""
         self._meta = None
+        self._removed_nodes = None
         self.new_placements.clear()
 
     def committed(self) -> None:

@@ -16,6 +16,7 @@ _FAULTS_PER_BLOB_MAX = 64
 _PARTS_PER_SLICE = 64
 _EVENTS_KEPT = 10_000
 _BELOW_ANY_SPARE = -1000
+_REPAIR_WAIT_MS_MAX = 24 * 3600 * 1000
 
 _garbage = schema.garbage
 _blobs = schema.blobs
@@ -46,11 +47,15 @@ _GARBAGE = Statement(
     sa.select(*_GARBAGE_COLUMNS, _garbage.c.released).where(_garbage.c.blob_id == parameter("p_id")), "p_id"
 )
 _UNQUEUE = Statement(sa.delete(_garbage).where(_garbage.c.blob_id == parameter("p_id")), "p_id")
-_POSTPONE_GARBAGE = Statement(
+_SET_GARBAGE_DUE = Statement(
     sa.update(_garbage).values(due_ms=parameter("n_due")).where(_garbage.c.blob_id == parameter("p_id")),
     "n_due",
     "p_id",
 )
+_PARKED = Statement(
+    page(sa.select(_garbage.c.blob_id).where(_garbage.c.due_ms == parameter("p_due"))), "p_due", "limit"
+)
+_PARKED_MS = 1 << 62  # plus the node's number: a time that never comes, and a place in the index by due
 _COUNT_GARBAGE = Statement(sa.select(sa.func.count()).select_from(_garbage))
 _CONDEMN_GARBAGE = Statement(
     sa.update(_garbage).values(condemned=constant("1")).where(_garbage.c.blob_id == parameter("p_id")), "p_id"
@@ -109,6 +114,16 @@ _REPAIRS_DUE = Statement(
     ),
     "p_spare",
     "p_now",
+    "limit",
+)
+_REPAIRS_AHEAD = Statement(
+    page(
+        sa.select(*_REPAIR_COLUMNS)
+        .where(_repairs.c.spare == parameter("p_spare"), _repairs.c.due_ms > parameter("p_latest"))
+        .order_by(_repairs.c.due_ms)
+    ),
+    "p_spare",
+    "p_latest",
     "limit",
 )
 _COUNT_REPAIRS = Statement(sa.select(sa.func.count()).select_from(_repairs))
@@ -226,10 +241,24 @@ def collected(tx: Transaction, blob_id: bytes) -> bool:
     return True
 
 
-def postpone_garbage(tx: Transaction, blob_ids: Iterable[bytes], due_ms: int) -> None:
-    """Try these again later: a node that holds some of it can't be reached."""
+def park_garbage(tx: Transaction, blob_ids: Iterable[bytes], node: int) -> None:
+    """Set condemned blobs aside until the node, which could not delete its blocks of them, is back. However many
+    they become while it is away, they cost nothing there and hide nothing that is due."""
     for blob_id in blob_ids:
-        tx.execute(_POSTPONE_GARBAGE, (due_ms, blob_id))
+        tx.execute(_SET_GARBAGE_DUE, (_PARKED_MS + node, blob_id))
+
+
+def unpark_garbage(tx: Transaction, node: int, *, limit: int) -> int:
+    """Make blobs that were set aside for the node due again; how many."""
+    rows = tx.rows(_PARKED, (_PARKED_MS + node, limit))
+    for (blob_id,) in rows:
+        tx.execute(_SET_GARBAGE_DUE, (tx.now_ms, blob_id))
+    return len(rows)
+
+
+def parked_garbage(reader: Reader, node: int) -> bool:
+    """Whether blobs are set aside for the node."""
+    return bool(reader.rows(_PARKED, (_PARKED_MS + node, 1)))
 
 
 def garbage_count(reader: Reader) -> int:
@@ -322,14 +351,15 @@ def _copy_values(copy: ExtraCopy) -> tuple[bytes, int, int, int, int]:
 
 def report_faults(tx: Transaction, blob_id: bytes, faults: Sequence[FaultReport]) -> None:
     """Queue a blob for repair, or add to what is known of one that is queued: one row a blob, each fault
-    once, a bounded number of them (a repair looks at the whole blob anyway). Does nothing for a blob that is
-    unknown or that nothing refers to any more."""
+    once, a bounded number of them (a repair looks at the whole blob anyway). One of node 0 is about the whole
+    blob, and kept in any case. Does nothing for a blob that is unknown or that nothing refers to any more."""
     blob_row = tx.row(_REPAIRABLE, (blob_id,))
     if blob_row is None:
         return
     row = tx.row(_REPAIR, (blob_id,))
     known = _faults_decoder.decode(row[4]) if row else []
-    merged = list(dict.fromkeys([*known, *faults]))[:_FAULTS_PER_BLOB_MAX]
+    of_blob = (fault for fault in faults if not fault.node)
+    merged = list(dict.fromkeys([*of_blob, *known, *faults]))[:_FAULTS_PER_BLOB_MAX]
     # Of all that is told, also what is not kept.
     spare = redundancy.spare(blobs.laid_out(tx, tx.placements, blob_row), [*known, *faults])
     if row is not None:
@@ -341,14 +371,18 @@ def report_faults(tx: Transaction, blob_id: bytes, faults: Sequence[FaultReport]
         tx.execute(_UPDATE_FAULTS, (packed, spare, blob_id))
 
 
-def due_repairs(reader: Reader, now_ms: int, limit: int) -> list[RepairItem]:
-    """Blobs to repair: in the greatest danger first (least `spare`), among those the longest due."""
+def due_repairs(
+    reader: Reader, now_ms: int, limit: int, *, wait_ms_max: int = _REPAIR_WAIT_MS_MAX
+) -> list[RepairItem]:
+    """Blobs to repair: in the greatest danger first (least `spare`), among those the longest due. One that
+    would have to wait for longer than `wait_ms_max` was put off by a clock that was wrong, and is due too."""
     items: list[RepairItem] = []
     least = reader.row(_LEAST_SPARE, (_BELOW_ANY_SPARE,))
     # The few values of `spare` one by one: the postponed of one value don't slow down what follows.
     while least is not None and least[0] is not None and len(items) < limit:
-        rows = reader.rows(_REPAIRS_DUE, (least[0], now_ms, limit - len(items)))
-        items += [_repair_item(row) for row in rows]
+        for which, than_ms in ((_REPAIRS_DUE, now_ms), (_REPAIRS_AHEAD, now_ms + wait_ms_max)):
+            rows = reader.rows(which, (least[0], than_ms, limit - len(items)))
+            items += [_repair_item(row) for row in rows]
         least = reader.row(_LEAST_SPARE, (least[0],))
     return items
 
@@ -367,8 +401,13 @@ def postpone_repair(tx: Transaction, blob_id: bytes, due_ms: int) -> None:
     tx.execute(_POSTPONE_REPAIR, (due_ms, blob_id))
 
 
-def repaired(tx: Transaction, blob_id: bytes) -> None:
-    """The blob is whole, or gone."""
+def repaired(tx: Transaction, blob_id: bytes, looked_at: Iterable[FaultReport] | None = None) -> None:
+    """The blob is whole, or gone. `looked_at`: the faults that the repair knew of; a row with others, reported
+    while it went on, stays as it is, for the repair may have passed that place before. None: all."""
+    if looked_at is not None:
+        row = tx.row(_REPAIR, (blob_id,))
+        if row is None or not set(_faults_decoder.decode(row[4])).issubset(looked_at):
+            return
     tx.execute(_DELETE_REPAIR, (blob_id,))
 
 

@@ -7,36 +7,18 @@ them meets trouble; `Upload` is a body of any length.
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
-import msgspec
-
 from catalog.model import Run
 from cluster.budget import ByteBudget
 from cluster.errors import LinkError, NotEnoughNodes, Unprotected, WriteFailed
 from cluster.placement import Copy, fresh_layout, packed
+from cluster.receipt import Receipt
 from cluster.stripe_write import HedgeAllowance, Sent, Stripe, StripeWrite, WriteContext, WriterSettings
 from cluster.topology import NodeSet
 from cluster.upload import Upload
 from codec.erasure import ErasureCode
 from codec.geometry import Geometry
 
-__all__ = ["BlobIds", "BlobWriter", "Receipt", "WriterSettings"]
-
-
-class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """A blob as it lies on the nodes, all of it durable; one of a failed write, as it may lie.
-
-    `nodes` is the layout of its stripes, stored as `placement.packed` says; `runs` are the layouts of later
-    stripes that lie differently, normally none (S9).
-    """
-
-    blob_id: bytes
-    size: int
-    k: int
-    m: int
-    stripe_bytes: int
-    nodes: tuple[int, ...]
-    stripes: int
-    runs: tuple[Run, ...] = ()
+__all__ = ["BlobIds", "BlobWriter", "WriterSettings"]
 
 
 class BlobIds:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from asyncio import Future
 
-    from cluster.blob_writer import Receipt
+    from cluster.receipt import Receipt
     from cluster.wire import Frame
 
 

@@ -5,7 +5,7 @@ sync of that incarnation covers it, and is forgotten when the incarnation ends f
 of copies they have in common, so a stripe costs two references, whatever the blob's size.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from itertools import groupby
 from typing import NamedTuple
 
@@ -107,6 +107,14 @@ class Ledger:
     def bad(self, stripe: int, copy: Copy) -> None:
         """A node does not have a copy that it acknowledged, or not whole."""
         self._durable[stripe] = self._share(self._durable[stripe] - {copy})
+
+    def keep_only(self, nodes: Set[int]) -> None:
+        """Other nodes than these are no longer part of the store: a layout must not name them."""
+        kept = {
+            copies: self._share(frozenset(c for c in copies if c[1] in nodes))
+            for copies in set(self._durable)
+        }
+        self._durable = [kept[copies] for copies in self._durable]
 
     # -- what follows ----------------------------------------------------------------------------------------
 

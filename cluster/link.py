@@ -70,7 +70,8 @@ class Link:
     """The connection of this process to one node; it connects and reconnects by itself, with a growing pause.
 
     Own it by `async with`, or `start` and `close`. Health and steward traffic use Links of their own (S25).
-    `up`: calls can be made. `incarnation`: the node's, as of the handshake (S1 compares those in replies).
+    `up`: calls can be made. `tried`: the first attempt to connect is over, one way or the other.
+    `incarnation`: the node's, as of the handshake (S1 compares those in replies).
     `trust` hears the outcome of each call; its breakers advise, and a call is made whatever they say.
     `on_status` hears of each new status of the node. Every future given out is resolved at last, and one
     whose error nobody reads stays silent.
@@ -90,6 +91,7 @@ class Link:
         self.address = address
         self.node_id = node_id
         self.up = False
+        self.tried = False
         self.incarnation = 0
         self.outstanding_bytes = 0
         self.failure = "not connected yet"  # why it is not up
@@ -153,6 +155,7 @@ class Link:
         running = self._keeper is not None
         await self.close()
         self.address = address
+        self.tried = False
         if running:
             await self.start()
 
@@ -380,7 +383,7 @@ class Link:
         self._connection = connection
         self._heard_s = self._clock()
         self._replied_s = [self._heard_s, self._heard_s]
-        self.up = True
+        self.up = self.tried = True
         self.failure = self._noted = ""
         self.breaker.connected()
         self._wake()
@@ -410,6 +413,7 @@ class Link:
         if failure != self._noted:
             log.warning("node %s is not reachable: %s", self.address, failure)
         self.failure = self._noted = failure
+        self.tried = True
 
 
 def _fault(frame: wire.Frame) -> RemoteFault:

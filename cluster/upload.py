@@ -306,6 +306,7 @@ class Upload:
             await self._sync_all()
             weak = self.ledger.weak(self._alive())
             if not weak:
+                self.ledger.keep_only({node.number for node in self._context.nodes.nodes})
                 return
             if len(weak) < fewest:
                 fewest, since_s = len(weak), clock()

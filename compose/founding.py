@@ -95,6 +95,8 @@ class _Founder:
             await self._catalog.write(lambda tx: _move_homes(tx, moved))
 
     def _register_planned(self, tx: Transaction) -> None:
+        if not self._plan.nodes:
+            raise StartRefused("this store has no nodes yet: give --node-dir once for each of them")
         for node in self._plan.nodes:
             nodes.register(
                 tx,

@@ -7,6 +7,10 @@ change nothing then.
 A node's life: `joining` (add) → `up` ⇄ `suspect`, `down` → `draining` (drain) → `removed` (remove). A node that
 lost its data is replaced: its row becomes `removed` and another one takes its name (S23). So what has to be
 rebuilt are the blobs whose layout names a removed node.
+
+A restored catalog knows the nodes of its time. Later ones come back by `add` and `replace` with their data: a
+directory that a node of this cluster left, one of which the catalog knows nothing, is taken with its id. The
+steward finds there what it misses elsewhere.
 """
 
 from __future__ import annotations
@@ -20,9 +24,9 @@ from pathlib import Path
 from catalog import nodes, placements, work
 from catalog.model import NodeRow
 from catalog.statement import Reader
-from catalog.transaction import Transaction
+from catalog.transaction import Transaction, read_meta
 from cluster.node.files import RealFiles
-from cluster.node.identity import NodeRefused, read_identity
+from cluster.node.identity import NodeIdentity, NodeRefused, is_initialised, read_identity
 from cluster.placement import copies
 from compose.data_dir import DataDir
 from compose.founding_plan import REGIONS
@@ -34,6 +38,7 @@ _TAKEN_NAMES = re.compile(r"supervisor|steward|control|lock|front-[0-9]+")
 """Of other files in DIR/run."""
 _NOT_DATA = {"lost+found"}
 _SILENT = ("suspect", "down")
+_EMPTY_NEEDED = "a new node needs an empty directory (or one that does not exist yet)"
 
 
 class Membership:
@@ -51,15 +56,20 @@ class Membership:
     def add(
         self, directory: Path, *, name: str | None = None, region: str | None = None, zone: str | None = None
     ) -> NodeRow:
-        """One more node with its data in `directory`, which must be empty or missing. New objects use it as
-        soon as it is up, and the steward moves some of the old ones there.
+        """One more node with its data in `directory`, which must be empty or missing, or that of a node which
+        an older catalog does not know. New objects use it as soon as it is up, and the steward moves some of
+        the old ones there.
         """
+        self._refuse_taken_directory(directory)
+        unknown = self._unknown_node(directory)
+        if unknown is not None:
+            region, zone = region or unknown.region, zone or unknown.zone
         name = name or self._free_name()
         region = region or self._thinnest_region()
         self._refuse_name(name)
-        self._refuse_directory(directory)
-        row = self._register(name, region, zone or f"{region}a", directory)
-        work.record_event(self._tx, "node-added", node=row.number, detail=f"{name} in {directory}")
+        row = self._register(name, region, zone or f"{region}a", directory, unknown)
+        detail = f"{name} in {directory}" + (", with what lies there" if unknown is not None else "")
+        work.record_event(self._tx, "node-added", node=row.number, detail=detail)
         return row
 
     def drain(self, name: str) -> NodeRow:
@@ -107,14 +117,15 @@ class Membership:
     def replace(self, name: str, directory: Path | None = None) -> NodeRow:
         """A new, empty node takes the place of one that lost its data (S23); the steward rebuilds the data.
 
-        `directory` (default: the old one) must be empty or missing.
+        `directory` (default: the old one) is as in `add`.
         """
         row = self._row(name)
         directory = directory or self._data.home(row.directory or "")
         self._refuse_not_lost(row)
-        self._refuse_directory(directory, but=row)
+        self._refuse_taken_directory(directory, but=row)
+        unknown = self._unknown_node(directory)
         self._retire(row, "node-replaced")
-        return self._register(row.name, row.region, row.zone, directory)
+        return self._register(row.name, row.region, row.zone, directory, unknown)
 
     def _row(self, name: str) -> NodeRow:
         for row in self._present:
@@ -123,10 +134,12 @@ class Membership:
         names = ", ".join(row.name for row in self._present)
         raise CommandRefused(f"there is no node {name}; this store has {names}")
 
-    def _register(self, name: str, region: str, zone: str, directory: Path) -> NodeRow:
+    def _register(
+        self, name: str, region: str, zone: str, directory: Path, unknown: NodeIdentity | None
+    ) -> NodeRow:
         return nodes.register(
             self._tx,
-            node_id=os.urandom(ID_BYTES),
+            node_id=unknown.node_id if unknown is not None else os.urandom(ID_BYTES),
             name=name,
             region=region,
             zone=zone,
@@ -158,29 +171,39 @@ class Membership:
         return min((*REGIONS, *count), key=lambda region: count[region])
 
     def _refuse_name(self, name: str) -> None:
-        if not _NAME.fullmatch(name) or _TAKEN_NAMES.fullmatch(name):
+        if _TAKEN_NAMES.fullmatch(name):
+            raise CommandRefused(f"{name!r} can't be a node's name: other processes are called so")
+        if not _NAME.fullmatch(name):
             raise CommandRefused(
                 f"{name!r} can't be a node's name: take up to 40 letters, digits, dots, dashes, underscores"
             )
         if any(row.name == name for row in self._present):
             raise CommandRefused(f"there is a node {name} already: give another --name")
 
-    def _refuse_directory(self, directory: Path, but: NodeRow | None = None) -> None:
-        """An operator is told now what the node would refuse later (S23)."""
+    def _unknown_node(self, directory: Path) -> NodeIdentity | None:
+        """The node that left its data there, when it is of this cluster and of a time that the catalog does
+        not know; None for an empty directory. A removed node's data is out of date, and a copy of a present
+        one's is no second node.
+        """
+        if not is_initialised(directory):
+            _refuse_content(directory)
+            return None
+        try:
+            found = read_identity(directory, RealFiles(), cluster_id=read_meta(self._tx).cluster_id)
+        except (NodeRefused, OSError) as error:
+            raise CommandRefused(f"{directory} is not empty ({error}): {_EMPTY_NEEDED}") from None
+        for row in self._all:
+            if row.node_id == found.node_id:
+                raise CommandRefused(
+                    f"{directory} is not empty (it holds data of {row.name}): {_EMPTY_NEEDED}"
+                )
+        return found
+
+    def _refuse_taken_directory(self, directory: Path, but: NodeRow | None = None) -> None:
         stored = self._data.stored(directory)
         for row in self._present:
             if row.directory == stored and row is not but:
                 raise CommandRefused(f"{directory} is the directory of {row.name}: give another one")
-        try:
-            content = set(os.listdir(directory)) - _NOT_DATA
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise CommandRefused(f"{directory} can't be used: {error.strerror}") from None
-        if content:
-            raise CommandRefused(
-                f"{directory} is not empty: a new node needs an empty directory (or one that does not exist yet)"
-            )
 
     def _refuse_too_few(self, leaving: NodeRow, what: str) -> None:
         staying = [row for row in self._present if row is not leaving and row.state == nodes.UP]
@@ -198,14 +221,15 @@ class Membership:
         if row.state == nodes.JOINING:
             return
         has_data = self._has_data(row)
+        home = self._data.home(row.directory or "")
         if has_data and row.state not in _SILENT:
             raise CommandRefused(
-                f"{row.name} is {row.state} and its data is in {row.directory}, so it is not lost: trivet node "
-                f"drain {row.name} moves its data away (or undrain it, and see whether it is down)"
+                f"{row.name} is {row.state} and its data is in {home}, so it is not lost: trivet node drain "
+                f"{row.name} moves its data away; only a node that is down can be given up"
             )
         if has_data and self._holds_last_copies(row):
             raise CommandRefused(
-                f"{row.name} is {row.state}, but some objects can't be read without the data in {row.directory}, "
+                f"{row.name} is {row.state}, but some objects can't be read without the data in {home}, "
                 "because other nodes are not yet rebuilt: wait for that (trivet repair status --watch)"
             )
 
@@ -219,6 +243,18 @@ class Membership:
             len({shard for shard, node in copies(use.nodes, use.k + use.m) if node in others}) < use.k
             for use in placements.in_use(self._tx)
         )
+
+
+def _refuse_content(directory: Path) -> None:
+    """An operator is told now what the node would refuse later (S23)."""
+    try:
+        content = set(os.listdir(directory)) - _NOT_DATA
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CommandRefused(f"{directory} can't be used: {error.strerror}") from None
+    if content:
+        raise CommandRefused(f"{directory} is not empty: {_EMPTY_NEEDED}")
 
 
 def _is_home_of(directory: Path, node_id: bytes) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from catalog import nodes, placements
@@ -14,6 +16,7 @@ from compose.membership import blobs_left, present
 def node_report(reader: Reader, data: DataDir) -> list[dict[str, Any]]:
     """One entry a node that is not removed, by number. A draining one also has `blobs_left`, and `empty`, which
     is true once it may be removed: deleted blobs lie there for as long as somebody may still read them.
+    `free_bytes` are those of its disk; None when there is no such directory.
     """
     return [_entry(reader, data, row) for row in present(nodes.list_nodes(reader))]
 
@@ -27,8 +30,16 @@ def _entry(reader: Reader, data: DataDir, row: NodeRow) -> dict[str, Any]:
         "region": row.region,
         "zone": row.zone,
         "directory": str(data.home(row.directory)) if row.directory is not None else "",
+        "free_bytes": _free(data.home(row.directory)) if row.directory is not None else None,
     }
     if row.state == nodes.DRAINING:
         entry["blobs_left"] = blobs_left(reader, row.number)
         entry["empty"] = not placements.node_in_use(reader, row.number)
     return entry
+
+
+def _free(directory: Path) -> int | None:
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError:
+        return None

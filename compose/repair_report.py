@@ -13,8 +13,9 @@ from cluster.steward.progress import RebalanceProgress, RepairProgress
 
 class RepairReport(msgspec.Struct, frozen=True):
     """`reduced_blobs` and `reduced_bytes` are of blobs with less than full redundancy: a node of their layout
-    is down or gone, or they were written while one was. `queued_blobs` wait because of single bad blocks.
-    `garbage_blobs` and `extra_copies` wait to be deleted.
+    is down or gone, or they were written while one was. `queued_blobs` wait because of single bad blocks;
+    `unreadable_blobs` of them can't be rebuilt from what the nodes hold. `garbage_blobs` and `extra_copies`
+    wait to be deleted.
     """
 
     repair: RepairProgress
@@ -26,11 +27,18 @@ class RepairReport(msgspec.Struct, frozen=True):
     rebalancing: bool
     nodes: dict[str, str]
     """State by name."""
+    unreadable_blobs: int = 0
 
     @property
     def whole(self) -> bool:
         """Every object has its full redundancy."""
         return not (self.reduced_blobs or self.queued_blobs or self.repair.active)
+
+    @property
+    def stuck(self) -> bool:
+        """Nothing but unreadable blobs is left: waiting alone changes nothing."""
+        others = max(self.reduced_blobs, self.queued_blobs) - self.unreadable_blobs
+        return bool(self.unreadable_blobs) and others <= 0 and not self.repair.active
 
     @property
     def seconds_left(self) -> float | None:
@@ -54,7 +62,19 @@ def repair_report(reader: Reader) -> RepairReport:
         extra_copies=work.extra_count(reader),
         rebalancing=rebalance is not None and rebalance.active,
         nodes={row.name: row.state for row in rows if row.state != nodes.REMOVED},
+        unreadable_blobs=_unreadable(reader),
     )
+
+
+_FAR_MS = 1 << 62
+_UNREADABLE_MAX = 1000
+"""So many are counted one by one: more are told as so many."""
+
+
+def _unreadable(reader: Reader) -> int:
+    """The steward marks what it gave up with a fault of node 0, nobody's; such rows come first."""
+    endangered = work.due_repairs(reader, _FAR_MS, _UNREADABLE_MAX)
+    return sum(any(not fault.node for fault in item.faults) for item in endangered)
 
 
 _HOLDING = (nodes.UP, nodes.DRAINING)

@@ -59,7 +59,7 @@ def plan_founding(settings: Settings) -> FoundingPlan:
 
     Raises StartRefused as `plan_node_dirs` does.
     """
-    directories = plan_node_dirs(settings)
+    directories = () if _names_moved_nodes(settings) else plan_node_dirs(settings)
     return FoundingPlan(
         nodes=[
             PlannedNode(f"node-{number + 1}", region, f"{region}a", str(directory))
@@ -70,6 +70,13 @@ def plan_founding(settings: Settings) -> FoundingPlan:
         nodes_asked=settings.nodes,
         width=settings.width,
     )
+
+
+def _names_moved_nodes(settings: Settings) -> bool:
+    """Whether the directories are for a store that is there: fewer than a new one needs, they say where some of
+    its nodes lie now.
+    """
+    return 0 < len(settings.node_dirs) < settings.width and DataDir(settings.data).catalog.exists()
 
 
 def plan_node_dirs(settings: Settings) -> tuple[Path, ...]:

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from catalog.model import Checksum, NewBlob
-from cluster.blob_writer import Receipt
 from cluster.errors import WriteFailed
+from cluster.receipt import Receipt
 from codec.block import Buffer
 from s3front.body import Body, Digests, hashed_stripes
 from s3front.errors import S3Error

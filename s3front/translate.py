@@ -44,7 +44,12 @@ def to_s3_error(  # noqa: PLR0911, PLR0912 - a table, written as a match
             )
         case catalog_errors.Changed():
             return s3.OperationAborted()
-        case catalog_errors.HorizonPassed() | catalog_errors.CatalogBusy() | cluster_errors.BudgetFull():
+        case (
+            catalog_errors.HorizonPassed()
+            | catalog_errors.HolderRemoved()
+            | catalog_errors.CatalogBusy()
+            | cluster_errors.BudgetFull()
+        ):
             return s3.SlowDown()
         case (
             catalog_errors.CatalogFull()

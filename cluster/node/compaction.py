@@ -13,6 +13,8 @@ What can't be read whole is listed as damaged and its segment stays: the block i
 loudly, and when repair has covered it the segment goes. A segment that was left without a key table goes early,
 and before the one behind it, whose header tells where it ends (S2).
 
+Small segments, as each restart leaves one, are emptied into the active one when there are many.
+
 No thread of its own: `step` prepares a bounded piece, has it written, and says how long to rest.
 """
 
@@ -41,10 +43,10 @@ from cluster.node.index import (
 )
 from cluster.node.log import NodeLog
 from cluster.node.records import BlockUnreadable, Records, check_record
-from cluster.node.recovery import Record, scan
+from cluster.node.scan import Record, scan
 from cluster.node.segment import PLAIN_RECORD_BYTES, read_table, segment_path, unpack_entries
-from cluster.node.usage import Use
 from cluster.node.verify import Checker
+from cluster.node.victims import Choice
 from codec.block import BlockCorrupt, Buffer, RecordType, pack_key, parse_header, record_bytes
 
 log = logging.getLogger("trivet.node")
@@ -54,9 +56,7 @@ _WINDOW_BYTES: Final = 1 << 20  # read and appended at once; a larger record by 
 _LOOKUPS: Final = 200  # in the index, before something else has its turn
 _RECORD_COST_BYTES: Final = 4096  # what a record counts against the rate besides its bytes: its share of CPU
 _LOOKUP_COST_BYTES: Final = 64  # the same of an index entry that is looked up
-_SHARE_NEARLY_FULL: Final = 0.9  # of a segment that is worth emptying when space runs out
 _GARBAGE_MAX: Final = 0.7  # dead bytes, as a share of the live ones, above which the rate is let go
-_HELD_S: Final = 60.0  # before a segment that could not be emptied is tried again
 _SWEEP_S: Final = 60.0
 _SWEEP_ENTRIES: Final = 1000
 
@@ -118,9 +118,7 @@ class Compactor:
         self._cluster_id = cluster_id
         self._clock = clock
         self._emptied: set[int] = set()
-        self._held: dict[
-            int, tuple[Use, float]
-        ] = {}  # could not be emptied: not again before, unless it changes
+        self._choice = Choice(config, files, index, log_, clock=clock)
         self._work: Generator[Batch, None, None] = self._pass()
         self._moved_bytes = 0
         self._moved_bytes_settled = 0  # as of the last segment that went
@@ -181,20 +179,13 @@ class Compactor:
         return emptied
 
     def wants_roll(self) -> bool:
-        """Whether the active segment has so much dead in it that it should be sealed early: a small store
-        must give its space back, too."""
-        active = self._log.active
-        use = self._index.usage.of(self._log.active_number)
-        if active is None or use is None or use.live_bytes >= self._config.compact_share * active.end:
-            return False
-        return active.end - use.live_bytes >= max(
-            self._config.segment_bytes // 64, self._index.live_bytes // 5
-        )
+        """Whether the active segment should be sealed early."""
+        return self._choice.wants_roll()
 
     # -- what to do ------------------------------------------------------------------------------------------
 
     def _pass(self) -> Generator[Batch, None, None]:
-        for number in self._victims():
+        for number in self._choice.victims(self._emptied):
             if self._must_wait():
                 return
             yield from self._empty(number)
@@ -206,43 +197,12 @@ class Compactor:
         if not self._emptied and not self._index.usage.leaving:
             return False
         twice_bytes = self._moved_bytes - self._moved_bytes_settled
-        return twice_bytes > (0 if self._is_nearly_full() else self._config.segment_bytes)
+        return twice_bytes > (0 if self._choice.is_nearly_full else self._config.segment_bytes)
 
     def _is_hurried(self) -> bool:
         live = self._index.live_bytes
         dead = self._log.total_bytes - live
-        return self._is_nearly_full() or dead > live * _GARBAGE_MAX + self._config.segment_bytes
-
-    def _free_bytes(self) -> int:
-        return self._files.free_bytes(self._segments)
-
-    def _is_nearly_full(self) -> bool:
-        return self._free_bytes() < 2 * self._config.reserve_bytes
-
-    def _victims(self) -> list[int]:
-        """Segments worth emptying, those with the least alive in them first."""
-        share_max = _SHARE_NEARLY_FULL if self._is_nearly_full() else self._config.compact_share
-        # Deletes must always find room: a part of the reserve is theirs alone.
-        free = max(0, self._free_bytes() - self._config.reserve_bytes // 8)
-        now = self._clock()
-        usage, active = self._index.usage, self._log.active_number
-        found: list[tuple[float, int]] = []
-        before_sealed = True
-        for number in usage.numbers():
-            use = usage.of(number)
-            if number == active or use is None:
-                break
-            follows_sealed, before_sealed = before_sealed, use.sealed
-            if use.unread or not follows_sealed or number in self._emptied or self._is_held(number, use, now):
-                continue
-            share = use.live_bytes / max(1, self._log.size_of(number))
-            if (share < share_max or not use.sealed) and use.live_bytes <= free:
-                found.append((share, number))
-        return [number for _, number in sorted(found)]
-
-    def _is_held(self, number: int, use: Use, now: float) -> bool:
-        held = self._held.get(number)
-        return held is not None and held[0] == use and now < held[1]
+        return self._choice.is_nearly_full or dead > live * _GARBAGE_MAX + self._config.segment_bytes
 
     # -- one segment -----------------------------------------------------------------------------------------
 
@@ -257,9 +217,8 @@ class Compactor:
         if use is None:
             return
         if use.live_bytes:
-            self._held[number] = (use.copy(), self._clock() + _HELD_S)
+            self._choice.hold(number, use)
         else:
-            self._held.pop(number, None)
             self._emptied.add(number)
 
     def _move_all(self, number: int) -> Iterator[Batch]:

@@ -1,8 +1,8 @@
 """Which blocks of a node were found bad: what DAMAGED lists, so that the steward can have them repaired.
 
 Found by the scrub, by reads, by puts that look at the block they would repeat, and by recovery. An entry is
-settled when its key is superseded or deleted. The list lives in memory: after a restart the scrub finds again
-what is still bad.
+settled when its key is superseded or deleted. The list lives in memory: after a restart recovery and scrub find
+again what is still bad.
 """
 
 from __future__ import annotations
@@ -47,16 +47,18 @@ class DamageList:
         entry = self._entries.get(key)
         return entry is not None and entry[0] == sequence
 
-    def settled(self, key: bytes) -> None:
+    def settled(self, key: bytes) -> tuple[int, str] | None:
         """`key` is deleted, or another copy covers the bad one: call it when the index shows that already.
 
-        Cheap for keys that are not listed.
+        Cheap for keys that are not listed. Returns what was listed, sequence and kind.
         """
         if key not in self._entries:
-            return
+            return None
         with self._lock:
-            if self._entries.pop(key, None) is not None:
+            entry = self._entries.pop(key, None)
+            if entry is not None:
                 self._sorted = None
+            return entry
 
     def page(self, after: bytes, limit: int) -> tuple[list[tuple[bytes, int, str]], bool]:
         """At most `limit` entries (key, sequence, kind) above `after`, in key order, and whether more follow."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cluster.node.files import RealFiles
-from cluster.node.recovery import Gap, Record, scan
+from cluster.node.scan import Gap, Record, scan
 from cluster.node.segment import PLAIN_RECORD_BYTES, offset_of, read_exactly, read_table, segment_of
 from codec.block import BlockCorrupt, BlockHeader, RecordType, parse_header
 

@@ -49,9 +49,21 @@ _VALUE: Final = struct.Struct("<IIIQ")
 _SEGMENT: Final = struct.Struct("<I")
 _PUT_ENTRIES: Final = 200  # put in one go: putmulti keeps the GIL, some 0.2 ms for these
 _TOMBSTONE_LENGTH: Final = TOMBSTONE.to_bytes(4, "little")
-DAMAGE: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError)  # of the index file
+_DAMAGE: Final = (  # what LMDB says of a file that holds nonsense
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.CursorFullError,
+    lmdb.PageFullError,
+    lmdb.PanicError,
+    lmdb.BadTxnError,
+    lmdb.InvalidError,
+)
 _LMDB_FILES: Final = ("data.mdb", "lock.mdb")
 _META_KEY: Final = b"state"
+
+
+class IndexDamaged(Exception):
+    """The index file holds nonsense: it must be made anew from the log, by a new process."""
 
 
 class Entry(NamedTuple):
@@ -144,7 +156,7 @@ class IndexReader:
                 self.release()
                 self._txn = index.begin()
                 self._generation = generation
-            value = cast("bytes | None", self._txn.get(key))
+            value = index.look_up(self._txn, key)
         return value
 
     def release(self) -> None:
@@ -167,6 +179,7 @@ class Index:
         self._flushing: dict[bytes, bytes] = {}
         self._checkpoint: Checkpoint | None = None
         self._unsynced_counts = (0, 0)
+        self.damage = ""  # what was found wrong with the file; then this process must end
         self.generation = 0  # of the file's content
         self.stored = self._load(node_id)
         with env.begin(self._segments) as txn:
@@ -187,7 +200,7 @@ class Index:
                     return index
                 index.close()
                 log.warning("index %s is of another node or format; making a new one", path)
-            except (lmdb.Error, msgspec.DecodeError) as error:
+            except (lmdb.Error, msgspec.DecodeError, struct.error) as error:
                 if attempt == 2:
                     raise
                 log.warning("index %s can't be used (%s); making a new one", path, error)
@@ -212,8 +225,22 @@ class Index:
         value = self.get_recent(key)
         if value is None:
             with self.begin() as txn:
-                value = cast("bytes | None", txn.get(key))
+                value = self.look_up(txn, key)
         return value
+
+    def look_up(self, txn: lmdb.Transaction, key: bytes) -> bytes | None:
+        """As `get`, from the file only. Raises IndexDamaged."""
+        try:
+            value = cast("bytes | None", txn.get(key))
+        except _DAMAGE as error:
+            raise self._is_damaged(error) from error
+        if value is not None and len(value) < _VALUE.size:
+            raise self._is_damaged("an entry is too short")
+        return value
+
+    def _is_damaged(self, reason: object) -> IndexDamaged:
+        self.damage = str(reason)
+        return IndexDamaged(f"the index is damaged: {reason}")
 
     def get_recent(self, key: bytes) -> bytes | None:
         """As `get`, from memory only."""
@@ -286,7 +313,8 @@ class Index:
         return len(self._unsynced) + len(self._recent) + len(self._flushing)
 
     def store(self, checkpoint: Checkpoint) -> None:
-        """One synced transaction (S7). May run beside the writer thread. Raises lmdb.Error, OSError."""
+        """One synced transaction (S7). May run beside the writer thread. Raises lmdb.Error, OSError and
+        IndexDamaged."""
         self.write(checkpoint.entries, checkpoint.state, checkpoint.rows, checkpoint.dropped)
         self._flushing = {}
         self._checkpoint = None
@@ -299,6 +327,20 @@ class Index:
         dropped: Iterable[int] = (),
     ) -> None:
         """Put packed entries and the state they lead to into the file, durably; rows of segments, too."""
+        try:
+            self._write(entries, state, rows, dropped)
+        except _DAMAGE as error:
+            raise self._is_damaged(error) from error
+        self.generation += 1
+        self.stored = state
+
+    def _write(
+        self,
+        entries: Mapping[bytes, bytes],
+        state: IndexState,
+        rows: Mapping[int, bytes],
+        dropped: Iterable[int],
+    ) -> None:
         # In key order LMDB finds the next page where the last one was.
         ordered = sorted(item for item in entries.items() if item[1] != GONE)
         gone = [key for key, value in entries.items() if value == GONE]
@@ -314,14 +356,18 @@ class Index:
             for number in dropped:
                 txn.delete(pack_segment(number), db=self._segments)
             txn.put(_META_KEY, msgspec.msgpack.encode(state), db=self._meta)
-        self.generation += 1
-        self.stored = state
 
     def page(self, after: bytes, limit: int) -> tuple[list[tuple[bytes, Entry]], bool]:
         """At most `limit` live entries with a key above `after` in key order, and whether more may follow.
 
-        An entry that changes meanwhile may show its old or its new state.
+        An entry that changes meanwhile may show its old or its new state. Raises IndexDamaged.
         """
+        try:
+            return self._page(after, limit)
+        except (*_DAMAGE, struct.error) as error:
+            raise self._is_damaged(error) from error
+
+    def _page(self, after: bytes, limit: int) -> tuple[list[tuple[bytes, Entry]], bool]:
         unsynced = self._unsynced.copy()  # taken in the order of `get`, so that no entry slips through
         recent = self._recent.copy()
         newer = {**self._flushing, **recent, **unsynced}
@@ -340,7 +386,13 @@ class Index:
 
     def tombstones(self, after: bytes, limit: int) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
         """Of the next `limit` entries in the file above `after` the tombstones, packed, and the key to go on
-        after; None when there are no more."""
+        after; None when there are no more. Raises IndexDamaged."""
+        try:
+            return self._tombstones(after, limit)
+        except _DAMAGE as error:
+            raise self._is_damaged(error) from error
+
+    def _tombstones(self, after: bytes, limit: int) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
         found: list[tuple[bytes, bytes]] = []
         with self.begin() as txn, txn.cursor() as cursor:
             if cursor.set_range(after + b"\0" if after else after):

@@ -1,25 +1,22 @@
 """What a start finds in the log, and how it goes on (S4).
 
-Recovery never throws away what may have been acknowledged: nothing is truncated, a bad record does not end
-the scan, the next one is found by its aligned magic. The last segment is sealed and a new one is begun by
-the first append. Damage is told from a torn tail by the position that later batch headers know as synced.
+Recovery never throws away what may have been acknowledged: nothing is truncated. The last segment is sealed and
+a new one is begun by the first append. Rotten records that may have been acknowledged stay in the index and are
+listed as damaged, so that repair replaces them.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import lmdb
 
+from cluster.node.damage import DamageList
 from cluster.node.files import FileLayer
 from cluster.node.identity import NodeIdentity, NodeRefused
 from cluster.node.index import (
-    DAMAGE,
     TOMBSTONE,
     Index,
     IndexState,
@@ -30,13 +27,13 @@ from cluster.node.index import (
     unpack_entry,
 )
 from cluster.node.records import DamageReport
+from cluster.node.scan import Contents, read_contents, scan
 from cluster.node.segment import (
     PLAIN_RECORD_BYTES,
     TableEntry,
     align,
     offset_of,
     pack_table,
-    pack_table_entry,
     position,
     read_exactly,
     read_table,
@@ -47,50 +44,11 @@ from cluster.node.segment import (
     write_all,
 )
 from cluster.node.usage import Shares, count_block, count_tombstone
-from codec.block import (
-    MAGIC,
-    PAYLOAD_BYTES_MAX,
-    BlockCorrupt,
-    BlockHeader,
-    RecordType,
-    check_payload,
-    header_bytes,
-    pack_key,
-    parse_header,
-)
+from codec.block import BlockCorrupt, RecordType, parse_header
 
 log = logging.getLogger("trivet.node")
 
-_HEADER_BYTES_MAX: Final = header_bytes(PAYLOAD_BYTES_MAX)
-_CHUNK_BYTES: Final = 4 << 20
-_SECTOR_BYTES: Final = 4096
 _WRITE_ENTRIES: Final = 50_000  # entries replayed in one index transaction
-
-
-class Record(NamedTuple):
-    """A record whose header is good; `whole` when its payload is, too."""
-
-    offset: int
-    header: BlockHeader
-    whole: bool
-
-
-class Gap(NamedTuple):
-    """Bytes that are no record."""
-
-    offset: int
-    length: int
-
-
-@dataclass(slots=True)
-class Contents:
-    """What a scan found in one segment."""
-
-    table: bytearray = field(default_factory=bytearray)  # packed entries of what counts
-    sequence: int = 0  # the highest seen
-    synced: int = 0  # offset known to have been synced
-    damage: list[Gap] = field(default_factory=list)  # below it
-    torn: list[Gap] = field(default_factory=list)  # above it
 
 
 class Recovered(NamedTuple):
@@ -102,138 +60,6 @@ class Recovered(NamedTuple):
     sizes: dict[int, int]  # of all segment files, those that are to go included
 
 
-class _Window:
-    """A file read in large pieces; unreadable sectors read as zeros, so that the scan goes on behind them."""
-
-    def __init__(self, files: FileLayer, fd: int, size: int) -> None:
-        self._files, self._fd, self._size = files, fd, size
-        self._start = 0
-        self._bytes = memoryview(b"")
-
-    def view(self, offset: int, length: int) -> memoryview:
-        """Up to `length` bytes at `offset`, fewer at the end of the file."""
-        length = min(length, self._size - offset)
-        begin = offset - self._start
-        if begin < 0 or begin + length > len(self._bytes):
-            self._start, begin = offset, 0
-            self._bytes = self._read(offset, min(max(length, _CHUNK_BYTES), self._size - offset))
-        return self._bytes[begin : begin + length]
-
-    def _read(self, offset: int, length: int) -> memoryview:
-        try:
-            return read_exactly(self._files, self._fd, offset, length)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-        buffer = memoryview(bytearray(length))
-        for at in range(0, length, _SECTOR_BYTES):
-            try:
-                part = read_exactly(self._files, self._fd, offset + at, min(_SECTOR_BYTES, length - at))
-                buffer[at : at + len(part)] = part
-            except OSError:
-                continue
-        return buffer
-
-    def find_magic(self, offset: int) -> int:
-        """The next aligned magic at or behind `offset`, or the end of the file."""
-        at = align(offset)
-        while at < self._size:
-            chunk = bytes(self.view(at, _CHUNK_BYTES))
-            found = chunk.find(MAGIC)
-            while found >= 0 and found % 8:
-                found = chunk.find(MAGIC, found + 1)
-            if found >= 0:
-                return at + found
-            if len(chunk) < 8:  # the tail, or a file that is shorter than it said
-                break
-            at += len(chunk) & -8
-        return self._size
-
-
-def scan(files: FileLayer, fd: int, size: int, cluster_id: bytes) -> Iterator[Record | Gap]:
-    """Every record of a segment file in order, and the gaps between them.
-
-    Behind a record with a good header and a bad payload the scan goes on at its end if a record follows
-    there, else at the next magic: the payload may have been torn and appended behind (never guess by
-    length alone), but a stored object must not be searched for record look-alikes without need.
-    """
-    window = _Window(files, fd, size)
-    at = 0
-    while at < size:
-        header = _header_at(window, at, cluster_id)
-        if header is None:
-            following = window.find_magic(at + 1)
-            yield Gap(at, following - at)
-            at = following
-            continue
-        whole = _payload_is_good(window, at, header)
-        yield Record(at, header, whole)
-        following = at + header.record_bytes
-        if not whole and _header_at(window, following, cluster_id) is None:
-            following = window.find_magic(at + 1)
-        at = following
-
-
-def _header_at(window: _Window, at: int, cluster_id: bytes) -> BlockHeader | None:
-    try:
-        header = parse_header(window.view(at, _HEADER_BYTES_MAX))
-    except BlockCorrupt:
-        return None
-    return header if header.cluster_id == cluster_id else None
-
-
-def _payload_is_good(window: _Window, at: int, header: BlockHeader) -> bool:
-    try:
-        check_payload(header, window.view(at + header.header_bytes, header.payload_length))
-    except BlockCorrupt:
-        return False
-    return True
-
-
-def read_contents(
-    found_in_order: Iterator[Record | Gap], number: int, *, cut: int | None, synced: int
-) -> Contents:
-    """What counts in a segment without a key table, from a `scan` of it.
-
-    `cut` is where the next segment says this one ends (S2); None for the last segment, where everything
-    whole counts: it may have been acknowledged. `synced` is an offset known to be synced from elsewhere.
-    Rotten shards below the synced offset keep their entry, so that a read finds them and repair replaces
-    them (S5).
-    """
-    contents = Contents(synced=max(synced, cut or 0))
-    rotten: list[tuple[TableEntry, Gap]] = []
-    gaps: list[Gap] = []
-    for found in found_in_order:
-        if cut is not None and found.offset >= cut:
-            break
-        if isinstance(found, Gap):
-            gaps.append(found)
-            continue
-        offset, header, whole = found
-        if rotten and offset < rotten[-1][1].offset + rotten[-1][1].length:
-            # Appended within the extent of the bad one: the node knew that one as torn and went on there.
-            _, torn = rotten.pop()
-            contents.torn.append(torn._replace(length=offset - torn.offset))
-        contents.sequence = max(contents.sequence, header.sequence)
-        if header.type == RecordType.BATCH and segment_of(header.aux) == number:
-            contents.synced = max(contents.synced, offset_of(header.aux))
-        elif header.type in (RecordType.SHARD, RecordType.TOMBSTONE):
-            entry = TableEntry(
-                pack_key(header.key), header.type, offset, header.payload_length, header.sequence
-            )
-            if whole:
-                contents.table += pack_table_entry(*entry)
-            else:
-                rotten.append((entry, Gap(offset, header.record_bytes)))
-    for entry, gap in rotten:
-        gaps.append(gap)
-        if gap.offset < contents.synced:
-            contents.table += pack_table_entry(*entry)
-    for gap in gaps:
-        (contents.damage if gap.offset < contents.synced else contents.torn).append(gap)
-    return contents
-
-
 class _Recovery:
     def __init__(
         self,
@@ -243,6 +69,7 @@ class _Recovery:
         index: Index,
         report: DamageReport,
         *,
+        damaged: DamageList,
         keep_max: int,
     ) -> None:
         self._files = files
@@ -250,6 +77,8 @@ class _Recovery:
         self._identity = identity
         self._index = index
         self._report = report
+        self._damaged = damaged
+        self._rotten: list[tuple[int, TableEntry]] = []
         self._state = index.stored
         self._keep_max = keep_max
         self._unwritable: lmdb.Error | None = None
@@ -274,6 +103,7 @@ class _Recovery:
             if number >= first or (use is not None and use.unread):
                 follower = self._numbers[at + 1] if at + 1 < len(self._numbers) else None
                 sizes[number] = self._replay(number, sizes[number], follower)
+        self._list_damage()
         last = max([*numbers, *usage.numbers(), first])
         end = max(self._state.position, position(last, sizes.get(last, 0)))
         # The next block of 2**32: a sequence that a lost, unsynced record had is never given out again.
@@ -288,6 +118,13 @@ class _Recovery:
         size = sizes.get(segment_of(start), 1 << 32)
         if offset_of(start) > size:
             self._report("missing", segment_of(start), size, 0)
+
+    def _list_damage(self) -> None:
+        """The rotten records that count are known to repair at once; the scrub would come to them in time."""
+        for number, record in self._rotten:
+            raw = self._index.get(record.key)
+            if raw is not None and unpack_entry(raw)[:2] == (number, record.offset):
+                self._damaged.found(record.key, record.sequence, "rotten")
 
     def _replay(self, number: int, size: int, follower: int | None) -> int:
         """Bring one segment's entries into the index; returns the segment's size afterwards."""
@@ -327,6 +164,7 @@ class _Recovery:
         contents = read_contents(found, number, cut=cut, synced=synced)
         for gap in contents.damage:
             self._report("record", number, *gap)
+        self._rotten += [(number, entry) for entry in contents.rotten if entry.type == RecordType.SHARD]
         for gap in contents.torn:
             self._report("torn", number, *gap)
         return contents
@@ -428,8 +266,6 @@ class _Recovery:
             if self._unwritable is None:  # else the position would pass what the file lacks
                 self._index.write(self._changes, self._state, rows)
         except lmdb.Error as error:
-            if isinstance(error, DAMAGE):
-                raise
             log.warning("the index can't be written, going on without: %s", error)
             self._unwritable = error
         if self._unwritable is not None:
@@ -447,11 +283,13 @@ def recover(
     index: Index,
     report: DamageReport,
     *,
+    damaged: DamageList,
     keep_max: int,
 ) -> Recovered:
-    """Bring the index up to date with the segments in `directory` and seal the last one.
+    """Bring the index up to date with the segments in `directory`, seal the last one, fill `damaged`.
 
-    Raises NodeRefused when the disk can't be trusted with a sync, OSError when it can't be read at all, and
-    lmdb.Error when more than `keep_max` entries have no room in the index file.
+    Raises NodeRefused when the disk can't be trusted with a sync, OSError when it can't be read at all,
+    IndexDamaged when the index must be made anew, and lmdb.Error when more than `keep_max` entries have no
+    room in the index file.
     """
-    return _Recovery(files, directory, identity, index, report, keep_max=keep_max).run()
+    return _Recovery(files, directory, identity, index, report, damaged=damaged, keep_max=keep_max).run()

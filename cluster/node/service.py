@@ -95,6 +95,8 @@ class Service:
 
     def _tick(self) -> None:
         self.store.release_reader()
+        if self.store.index_damage:
+            self._thread_ended(RuntimeError(f"the index is damaged: {self.store.index_damage}"))
         self._ticker = self.loop.call_later(_TICK_S, self._tick)
 
     def _committed(self, batch: list[Write]) -> None:
@@ -148,7 +150,7 @@ class Service:
     def _thread_ended(self, error: BaseException) -> None:
         def tell() -> None:
             if not self.dead.done():
-                self.dead.set_exception(RuntimeError(f"a thread of the node ended: {error!r}"))
+                self.dead.set_exception(RuntimeError(f"the node can't go on: {error!r}"))
 
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(tell)

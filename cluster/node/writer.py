@@ -96,6 +96,8 @@ class Writer:
             work()
         except BaseException as error:
             log.critical("a thread of the node ended", exc_info=True)
+            if isinstance(error, Exception) and not isinstance(error, OSError):
+                self._store.distrust_index(repr(error))  # it has no checksums: nonsense in it ends here
             self._dead.set()
             self._on_dead(error)
 

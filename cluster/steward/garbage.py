@@ -7,7 +7,9 @@ only when each of them has done so durably is the row dropped. A crash between a
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 
+from catalog import nodes as catalog_nodes
 from catalog import sweeping, work
 from catalog.model import GarbageItem
 from catalog.transaction import Transaction
@@ -21,32 +23,60 @@ from codec.block import BlockKey, pack_key
 log = logging.getLogger(__name__)
 
 _DELETE = int(wire.Op.DELETE_BLOCKS)
+_LOOK_S = 5.0  # between two looks whether a node that failed us takes deletes again
 _ANY_COPY = 0  # of a condemned blob no copy is wanted, so none need be named (S20)
 
 Blocks = list[tuple[bytes, int]]
 
 
 class GarbageCollector:
-    """Works off the garbage queue, a bounded batch a step."""
+    """Works off the garbage queue, a bounded batch a step.
+
+    What a node could not be told to delete is set aside in the catalog until its link stands, so that a node
+    that is away for days neither holds up the others nor is asked again and again.
+    """
 
     def __init__(self, services: StewardServices) -> None:
         self._services = services
+        self._looks_due: dict[int, float] = {}  # by node: when to look next for what waits for it
 
     async def step(self, tenure: Tenure) -> bool:
         """Collect one batch; True when there may be more to do at once. Raises LeaseLost, CatalogError."""
+        await self._unpark(tenure)
         batch = await self._due()
         if not batch:
             return False
         condemned = await tenure.write(lambda tx: _condemn(tx, batch), frees=True)
         unreached = await self._delete(tenure, condemned)
-        done = [item.blob_id for item in condemned if not (_nodes_of(item) & unreached)]
-        waiting = [item.blob_id for item in condemned if _nodes_of(item) & unreached]
-        later_ms = self._services.now_ms() + int(self._services.settings.retry_s * 1000)
-        if done:
-            await tenure.write(lambda tx: _collected(tx, done), frees=True)
-        if waiting:
-            await tenure.write(lambda tx: work.postpone_garbage(tx, waiting, later_ms), frees=True)
+
+        for node in unreached:
+            self._looks_due[node] = self._services.monotonic() + _LOOK_S
+
+        def note(tx: Transaction) -> None:
+            for item in condemned:
+                left = _nodes_of(item) & unreached
+                if left:
+                    work.park_garbage(tx, [item.blob_id], min(left))
+                else:
+                    work.collected(tx, item.blob_id)  # False for a long manifest: the row comes round again
+
+        if condemned:
+            await tenure.write(note, frees=True)
         return True
+
+    async def _unpark(self, tenure: Tenure) -> None:
+        """Make due again what waited for nodes whose links stand again, or that are gone for good."""
+        now = self._services.monotonic()
+        limit = self._services.settings.sweep_rows_max
+        for row in await catalog_nodes.current(self._services.catalog):
+            number = row.number
+            link = self._services.nodes.link(number)
+            if (link is not None and not link.up) or self._looks_due.get(number, now) > now:
+                continue
+            self._looks_due[number] = now + _LOOK_S
+            if await self._services.catalog.read(partial(work.parked_garbage, node=number)):
+                await tenure.write(partial(work.unpark_garbage, node=number, limit=limit), frees=True)
+                self._looks_due[number] = now
 
     async def _due(self) -> list[GarbageItem]:
         """Due items, as many as one batch takes."""
@@ -113,11 +143,6 @@ class Sweeper:
 def _condemn(tx: Transaction, batch: Sequence[GarbageItem]) -> list[GarbageItem]:
     condemned = (work.condemn(tx, item.blob_id) for item in batch)
     return [item for item in condemned if item is not None]
-
-
-def _collected(tx: Transaction, blob_ids: Sequence[bytes]) -> None:
-    for blob_id in blob_ids:
-        work.collected(tx, blob_id)  # False for a long manifest: the row stays, and comes round again
 
 
 def _nodes_of(item: GarbageItem) -> set[int]:

@@ -26,7 +26,9 @@ class HealthWatch:
     """Asks each node for its status and keeps `up`, `suspect` and `down` in the catalog.
 
     A node that does not answer is suspect; when it has been silent for `down_s` of our own monotonic time,
-    and was asked more than once, it is down. Fronts do not wait for this: each of them sees its own links.
+    and was asked more than once, it is down. A node that our link has not yet tried to reach to the end is not
+    judged at all: a steward that has just started would suspect all of them. Fronts do not wait for this: each
+    of them sees its own links.
 
     `statuses`: by node number, what each node said that answered when last asked; also of those whose state
     is an operator's.
@@ -70,7 +72,7 @@ class HealthWatch:
     def _silent_s(self, number: int, answer: wire.NodeStatus | None, asked_s: float, now: float) -> float:
         """How long the node has been silent; only a second question in vain makes it more than 0.0: the
         first may have met a pause of our own."""
-        if answer is not None:
+        if answer is not None or not self._is_tried(number):
             self._silent_since_s.pop(number, None)
             return 0.0
         if number not in self._silent_since_s:
@@ -83,16 +85,22 @@ class HealthWatch:
             return row.state
         if answer is not None:
             return nodes.UP
-        if row.state in {nodes.JOINING, nodes.DOWN}:
+        if row.state in {nodes.JOINING, nodes.DOWN} or not self._is_tried(row.number):
             return row.state
         return nodes.DOWN if silent_s >= self._services.settings.down_s else nodes.SUSPECT
+
+    def _is_tried(self, number: int) -> bool:
+        """Whether the node had a fair chance; one without a link was added, and we have yet to hear of it."""
+        link = self._services.nodes.link(number)
+        return link is not None and link.tried
 
     def _detail(self, number: int, answer: wire.NodeStatus | None, silent_s: float) -> str:
         if answer is not None:
             return f"incarnation {answer.incarnation:x}, {answer.blocks} blocks"
         link = self._services.nodes.link(number)
-        failure = link.failure if link is not None else "no link"
-        return f"silent for {silent_s:.1f} s: {failure or 'connected'}"
+        assert link is not None, "without one it is not judged"
+        silence = f"silent for {silent_s:.1f} s" if silent_s else "does not answer"
+        return f"{silence} ({link.failure})" if link.failure else silence
 
     def _news(self, number: int, answer: wire.NodeStatus | None) -> Events:
         """What else an answer tells: a disk that filled up, fails, or is well again; damage found."""
@@ -108,10 +116,10 @@ class HealthWatch:
             events.append((kind, "the last write or sync failed" if answer.failing else "a sync succeeded"))
         same_life = before is not None and before.incarnation == answer.incarnation
         known = before.damage if before is not None and same_life else {}
-        grown = {kind: n for kind, n in answer.damage.items() if n > known.get(kind, 0)}
+        grown = {kind: n - known.get(kind, 0) for kind, n in answer.damage.items() if n > known.get(kind, 0)}
         if grown:
             found = ", ".join(f"{kind}: {n}" for kind, n in sorted(grown.items()))
-            events.append(("node-damage", found))
+            events.append(("node-damage", f"{found} (since its start: {sum(answer.damage.values())} in all)"))
         return events
 
 

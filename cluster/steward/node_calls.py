@@ -1,6 +1,7 @@
 """What the steward asks one node about its blocks, in requests of a bounded size. All raise LinkError."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import msgspec
@@ -41,10 +42,8 @@ async def verify_blocks(
     for at in range(0, len(keys), step):
         part = [pack_key(key) for key in keys[at : at + step]]
         reply = await call(services, node, wire.Op.VERIFY_BLOCKS, wire.VerifyBlocks(part, deep))
-        try:
+        with _sense_from(node):
             blocks = wire.decode_blocks_verified(reply.header).blocks
-        except msgspec.DecodeError as error:
-            raise LinkError(f"node {node} answered nonsense: {error}") from None
         if len(blocks) != len(part):
             raise LinkError(f"node {node} answered {len(blocks)} of {len(part)} blocks")
         found += [
@@ -61,7 +60,9 @@ async def inventory(
     a page at a time."""
     while True:
         ask = wire.Inventory(after, services.settings.inventory_entries)
-        page = wire.decode_inventory_page((await call(services, node, wire.Op.INVENTORY, ask)).header)
+        reply = await call(services, node, wire.Op.INVENTORY, ask)
+        with _sense_from(node):
+            page = wire.decode_inventory_page(reply.header)
         for entry in page.entries:
             yield entry
         if not page.more or not page.entries:
@@ -72,4 +73,15 @@ async def inventory(
 async def damaged(services: StewardServices, node: int, after: bytes) -> wire.DamagedPage:
     """One page of the blocks that the node found bad by itself, behind the key `after`."""
     ask = wire.Damaged(after, services.settings.inventory_entries)
-    return wire.decode_damaged_page((await call(services, node, wire.Op.DAMAGED, ask)).header)
+    reply = await call(services, node, wire.Op.DAMAGED, ask)
+    with _sense_from(node):
+        return wire.decode_damaged_page(reply.header)
+
+
+@contextmanager
+def _sense_from(node: int) -> Iterator[None]:
+    """A reply that can't be understood is the node's trouble: it must not end the steward."""
+    try:
+        yield
+    except msgspec.DecodeError as error:
+        raise LinkError(f"node {node} answered nonsense: {error}") from None

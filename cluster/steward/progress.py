@@ -27,8 +27,8 @@ class RepairProgress(msgspec.Struct, frozen=True):
 
 class ScrubProgress(msgspec.Struct, frozen=True):
     """Row `scrub`: the comparison of the catalog with what the nodes hold. `after`: the last blob compared in
-    the present pass. `missing` and `extra` count blocks of the present or last pass; `request`: the last one
-    honoured."""
+    the present pass. `missing`, `extra` and `corrupt` count blocks of the present or last pass; `request`: the last
+    one honoured; `deep`: the nodes verify every block from their disks."""
 
     active: bool = False
     after: bytes = b""
@@ -39,6 +39,8 @@ class ScrubProgress(msgspec.Struct, frozen=True):
     missing: int = 0
     extra: int = 0
     request: int = 0
+    deep: bool = False
+    corrupt: int = 0
 
 
 class ScrubRequest(msgspec.Struct, frozen=True):

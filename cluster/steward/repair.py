@@ -204,19 +204,23 @@ class Executor:
             self._wait(job.blob_id, self._services.settings.retry_s)
 
     def _settle(self, tx: Transaction, job: Job, *, whole: bool) -> None:
-        """The queue's row has done its service, unless copies are left that could not be looked at."""
+        """The queue's row has done its service, unless copies are left that could not be looked at, or a fault
+        was reported that this repair did not know of: it may have passed that place before."""
         if whole:
-            work.repaired(tx, job.blob_id)
+            work.repaired(tx, job.blob_id, job.item.faults if job.item is not None else ())
         elif job.item is not None:
             work.postpone_repair(tx, job.blob_id, self._later_ms(self._services.settings.retry_s))
 
     async def _give_back(self, blob_id: bytes, put: Sequence[ExtraCopy]) -> None:
         """What was put for nothing is extra, unless the present layout names that place: then it has replaced
-        a copy there."""
+        a copy there. Of a blob that is being deleted all of it is extra: the order to its node may have been
+        carried out before the put."""
 
         def unnamed(tx: Transaction) -> list[ExtraCopy]:
             fresh = blobs.by_ids(tx, tx.placements, [blob_id]).get(blob_id)
-            return [copy for copy in put if fresh is None or not is_named(fresh, *copy_place(copy))]
+            if fresh is None or not _is_referenced(tx, fresh):
+                return list(put)
+            return [copy for copy in put if not is_named(fresh, *copy_place(copy))]
 
         if put:
             await self._queue_extra(await self._tenure.write(unnamed))
@@ -237,7 +241,7 @@ class Executor:
         told = FaultReport(error.stripe, 0, 0, _UNREADABLE)
 
         def note(tx: Transaction) -> bool:
-            if not placements.move(tx, blob.id, old=blob, nodes=blob.nodes, runs=blob.runs):
+            if not _is_referenced(tx, blob):
                 work.repaired(tx, blob.id)  # it was deleted meanwhile, and its blocks too: nothing is lost
                 return False
             work.report_faults(tx, blob.id, [told, *error.faults])
@@ -280,6 +284,11 @@ def _suspects(job: Job) -> frozenset[Suspect]:
     if job.item is None:
         return frozenset()
     return frozenset(Suspect(fault.stripe, fault.shard, fault.node) for fault in job.item.faults)
+
+
+def _is_referenced(tx: Transaction, blob: BlobRow) -> bool:
+    """Whether the blob is still as it was read, and something refers to it: a move to where it lies."""
+    return placements.move(tx, blob.id, old=blob, nodes=blob.nodes, runs=blob.runs)
 
 
 def copy_place(copy: ExtraCopy) -> tuple[int, int, int]:

@@ -80,8 +80,10 @@ class Survey:
 
     def _look(self, reader: Reader) -> tuple[list[RepairItem], list[PlacementUse]]:
         # Those in flight are still due: ask for so many that they can't hide the others.
-        limit = self._services.settings.repair_page + len(self._executor.in_flight)
-        due = work.due_repairs(reader, self._services.now_ms(), limit)
+        settings = self._services.settings
+        limit = settings.repair_page + len(self._executor.in_flight)
+        wait_ms_max = int(max(settings.retry_s, settings.unreadable_retry_s) * 1000)
+        due = work.due_repairs(reader, self._services.now_ms(), limit, wait_ms_max=wait_ms_max)
         return due, placements.in_use(reader)
 
     async def _page(self, number: int) -> list[Job]:

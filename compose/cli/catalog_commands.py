@@ -53,6 +53,11 @@ def restore(
     from catalog.backup import restore as put_back
 
     place = DataDir(Settings.read(os.environ, {"data": data}).data)
+    if place.catalog.exists():
+        raise CommandRefused(
+            f"{place.catalog} is there. To go back to the backup nevertheless, stop the store and move that file "
+            "away, with those whose names begin with it"
+        )
     with _errors_told():
         lock = place.hold(0.0)
         try:
@@ -61,8 +66,10 @@ def restore(
             os.close(lock)
     answer(
         {"catalog": str(place.catalog), "source": str(source)},
-        f"{place.catalog} is restored from {source}. Start the store, see that all is there, then let it delete "
-        "what this catalog does not know: trivet orphans allow",
+        f"{place.catalog} is restored from {source}. Nodes that came after the backup are not known to it: "
+        "trivet node add DIR, or trivet node replace NAME for one in the place of another, takes them with "
+        "their data. Start the store, see that all is there (trivet node list, trivet repair status), then let "
+        "it delete what this catalog does not know: trivet orphans allow",
         as_json=as_json,
     )
 

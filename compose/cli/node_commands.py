@@ -22,12 +22,15 @@ nodes_app = typer.Typer(
     no_args_is_help=True, help="List, add, drain, remove and replace storage nodes, while the store runs."
 )
 
+_DIRECTORY_HELP = "empty, or not there yet, or, after a restore, of a node that the catalog does not know"
 Name = Annotated[str, typer.Argument(metavar="NAME", help="as `trivet node list` shows it")]
 
 
 @nodes_app.command("list")
 def list_nodes(*, data: Data = None, as_json: AsJson = False) -> None:
-    """Show the nodes: state, region, zone, directory, and how much a draining one still holds."""
+    """Show the nodes: state, region, zone, directory, free space of its disk, and how many blobs a draining one
+    still holds.
+    """
     from compose.node_report import node_report
 
     settings = settings_of(data)
@@ -49,11 +52,14 @@ def _print_table(report: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from compose.cli.repair_text import size_text
+
     table = Table(box=SIMPLE_HEAD)
-    for heading in ("name", "state", "region", "zone", "directory"):
+    for heading in ("name", "state", "region", "zone", "free", "directory"):
         table.add_column(heading, overflow="fold")
     for node in report:
-        table.add_row(node["name"], _state(node), node["region"], node["zone"], node["directory"])
+        free = "gone" if node["free_bytes"] is None else size_text(node["free_bytes"])
+        table.add_row(node["name"], _state(node), node["region"], node["zone"], free, node["directory"])
     Console().print(table)
 
 
@@ -68,7 +74,7 @@ def _state(node: dict[str, Any]) -> str:
 
 @nodes_app.command()
 def add(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="empty, or not there yet")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help=_DIRECTORY_HELP)],
     *,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="default: the next node-N")] = None,
     region: Annotated[
@@ -130,17 +136,18 @@ def replace(
     name: Name,
     directory: Annotated[
         Path | None,
-        typer.Option("--dir", metavar="DIR", help="empty, or not there yet; default: the old one"),
+        typer.Option("--dir", metavar="DIR", help=f"{_DIRECTORY_HELP}; default: the old one"),
     ] = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put an empty node in the place of one that lost its data, which is rebuilt from the others."""
+    """Put another node in the place of one that lost its data, which is rebuilt from the others."""
     _change(
         data,
         as_json,
         lambda members: members.replace(name, directory.absolute() if directory else None),
-        "{name} starts anew, with its data in {directory}; watch it: trivet repair status --watch",
+        "another node takes the place of {name}, with its data in {directory}; "
+        "watch it: trivet repair status --watch",
     )
 
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compose.cli.store_access import AsJson, Data, answer, print_json, settings_of, with_catalog
+from compose.refusal import EXIT_NOT_DONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from catalog.engine import Catalog
+    from catalog.statement import Reader
     from catalog.transaction import Transaction
     from compose.repair_report import RepairReport
 
@@ -33,11 +35,6 @@ def repair() -> None:
     """Keeps `status` a command of its own while it is the only one."""
 
 
-@scrub_app.callback()
-def scrub() -> None:
-    """Likewise."""
-
-
 @orphans_app.callback()
 def orphans() -> None:
     """Likewise."""
@@ -45,26 +42,31 @@ def orphans() -> None:
 
 @repair_app.command()
 def status(
-    watch: Annotated[bool, typer.Option("--watch", help="go on until every object is whole")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="go on until every object is whole; exit code 1 when some can't be"),
+    ] = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how many objects have less than full redundancy, and how far their repair has come."""
     from compose.repair_report import repair_report
 
-    async def show(catalog: Catalog) -> None:
+    async def show(catalog: Catalog) -> RepairReport:
         with ExitStack() as stack:
             say = _teller(stack, as_json=as_json, on_screen=watch and sys.stdout.isatty())
             while True:
                 began = time.monotonic()
                 report = await catalog.read(repair_report)
                 say(report)
-                if not watch or report.whole:
-                    return
+                if not watch or report.whole or report.stuck:
+                    return report
                 # To count many blobs takes its time: this must not become the store's main occupation.
                 await asyncio.sleep(max(WATCH_EVERY_S, 10 * (time.monotonic() - began)))
 
-    with_catalog(settings_of(data), show)
+    last = with_catalog(settings_of(data), show)
+    if watch and last.stuck:
+        raise typer.Exit(EXIT_NOT_DONE)
 
 
 def _teller(stack: ExitStack, *, as_json: bool, on_screen: bool) -> Callable[[RepairReport], None]:
@@ -100,7 +102,7 @@ def _as_json(report: RepairReport) -> dict[str, Any]:
 
 @scrub_app.command()
 def now(*, data: Data = None, as_json: AsJson = False) -> None:
-    """Begin a comparison now; what is missing is repaired, what is found is in `trivet events`."""
+    """Read and compare everything now; what is missing or bad is repaired. `trivet scrub status` tells how it went."""
     from cluster.steward import progress
 
     def ask(tx: Transaction) -> int:
@@ -113,9 +115,54 @@ def now(*, data: Data = None, as_json: AsJson = False) -> None:
     number = with_catalog(settings_of(data), write)
     answer(
         {"request": number},
-        "asked for; the steward begins within seconds while the store runs",
+        "asked for; the steward begins within seconds while the store runs, see: trivet scrub status",
         as_json=as_json,
     )
+
+
+@scrub_app.command("status")
+def scrub_status(*, data: Data = None, as_json: AsJson = False) -> None:
+    """Show when the catalog was last compared with the nodes, and what was found."""
+    from cluster.steward.progress import ScrubProgress, ScrubRequest, read
+
+    async def ask(catalog: Catalog) -> tuple[ScrubProgress, bool]:
+        def both(reader: Reader) -> tuple[ScrubProgress, bool]:
+            state, request = read(reader, ScrubProgress) or ScrubProgress(), read(reader, ScrubRequest)
+            return state, request is not None and request.number != state.request
+
+        return await catalog.read(both)
+
+    state, waiting = with_catalog(settings_of(data), ask)
+    facts: dict[str, Any] = {
+        "active": state.active,
+        "asked_for": waiting,
+        "started": _time(state.started_ms),
+        "finished": None if state.active else _time(state.finished_ms),
+        "passes": state.passes,
+        "blobs": state.blobs,
+        "deep": state.deep,
+        "missing_blocks": state.missing,
+        "bad_blocks": state.corrupt,
+        "extra_blocks": state.extra,
+    }
+    answer(facts, _scrub_words(facts), as_json=as_json)
+
+
+def _scrub_words(facts: dict[str, Any]) -> str:
+    found = f"{facts['blobs']:,} blobs compared, {facts['missing_blocks']:,} blocks missing, "
+    found += f"{facts['bad_blocks']:,} bad, " if facts["deep"] else ""
+    found += f"{facts['extra_blocks']:,} to spare"
+    if facts["active"]:
+        words = f"comparing since {facts['started']}: {found} so far"
+    elif facts["finished"] is None:
+        words = "the catalog and the nodes were not compared yet"
+    else:
+        words = f"last compared at {facts['finished']}: {found}"
+    return words + ("\nanother comparison is asked for, and not begun" if facts["asked_for"] else "")
+
+
+def _time(at_ms: int) -> str | None:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds") if at_ms else None
 
 
 @orphans_app.command()
@@ -147,12 +194,12 @@ def events(
     from catalog import nodes, work
 
     async def ask(catalog: Catalog) -> list[dict[str, Any]]:
-        def read(reader: Any) -> list[dict[str, Any]]:
+        def read(reader: Reader) -> list[dict[str, Any]]:
             names = {row.number: row.name for row in nodes.list_nodes(reader)}
             latest = work.list_events(reader, limit=limit, newest_first=True)
             return [
                 {
-                    "at": datetime.fromtimestamp(event.at_ms / 1000, UTC).isoformat(timespec="milliseconds"),
+                    "at": _time(event.at_ms),
                     "kind": event.kind,
                     "node": names.get(event.node or 0, ""),
                     "detail": event.detail,
@@ -166,5 +213,7 @@ def events(
     if as_json:
         print_json(found)
         return
+    if not found:
+        print("nothing has happened to the nodes yet")
     for event in found:
         print(f"{event['at']}  {event['kind']:<22} {event['node']:<12} {event['detail']}".rstrip())

@@ -14,11 +14,16 @@ def lines(report: RepairReport) -> list[str]:
     progress = report.repair
     lines = ["every object has its full redundancy" if report.whole else "not every object is whole:"]
     if report.reduced_blobs:
-        lines.append(f"  {report.reduced_blobs:,} blobs ({_size(report.reduced_bytes)}) with less redundancy")
+        lines.append(
+            f"  {_blobs(report.reduced_blobs)} ({size_text(report.reduced_bytes)}) with less redundancy"
+        )
     if report.queued_blobs:
-        lines.append(f"  {report.queued_blobs:,} blobs wait because of bad or missing blocks")
-    if progress.unreadable:
-        lines.append(f"  {progress.unreadable:,} blobs can't be repaired from the nodes that answer")
+        lines.append(f"  {_blobs(report.queued_blobs)} with bad or missing blocks in the repair queue")
+    if report.unreadable_blobs:
+        lines.append(
+            f"  {_blobs(report.unreadable_blobs)} can't be rebuilt: too many shards are bad or gone;"
+        )
+        lines.append("    bring back the disk of a lost node, or write these objects anew, or delete them")
     if progress.active:
         lines.append(f"  repair: {_share(report)}")
     absent = [f"{name} {state}" for name, state in report.nodes.items() if state != "up"]
@@ -27,7 +32,7 @@ def lines(report: RepairReport) -> list[str]:
     if report.rebalancing:
         lines.append("  objects are being spread over the nodes anew")
     lines.append(
-        f"waiting for deletion: {report.garbage_blobs:,} blobs, {report.extra_copies:,} spare blocks"
+        f"waiting for deletion: {_blobs(report.garbage_blobs)}, {report.extra_copies:,} spare blocks"
     )
     return lines
 
@@ -35,8 +40,8 @@ def lines(report: RepairReport) -> list[str]:
 def _share(report: RepairReport) -> str:
     done = report.repair
     text = (
-        f"{_size(done.done_bytes)} of {_size(done.total_bytes)} ({done.done_blobs:,} of {done.total_blobs:,} "
-        f"blobs), {_size(done.bytes_per_s)}/s"
+        f"{size_text(done.done_bytes)} of {size_text(done.total_bytes)} ({done.done_blobs:,} of {done.total_blobs:,} "
+        f"blobs), {size_text(done.bytes_per_s)}/s"
     )
     left_s = report.seconds_left
     return text if left_s is None else f"{text}, {_duration(left_s)} left"
@@ -51,7 +56,11 @@ def bar(report: RepairReport) -> RenderableType:
     return Group(text, ProgressBar(total=total, completed=report.repair.done_bytes, width=60))
 
 
-def _size(nbytes: float) -> str:
+def _blobs(count: int) -> str:
+    return f"{count:,} blob" + ("" if count == 1 else "s")
+
+
+def size_text(nbytes: float) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
         if nbytes < 1024:
             return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"

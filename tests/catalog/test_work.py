@@ -132,6 +132,10 @@ async def test_faults_of_a_blob_gather_in_one_row(catalog: Catalog, bucket_id: i
     (item,) = await catalog.read(lambda reader: work.due_repairs(reader, now_ms=clock.now_ms, limit=10))
     assert (item.blob_id, item.attempts, item.reported_ms) == (blob_id, 0, clock.now_ms)
     assert item.faults == tuple(faults[:64])
+    told = FaultReport(0, 0, 0, "unreadable")
+    await catalog.write(lambda tx: work.report_faults(tx, blob_id, [faults[99], told]))
+    (item,) = await catalog.read(lambda reader: work.due_repairs(reader, now_ms=clock.now_ms, limit=10))
+    assert item.faults == (told, *faults[:63]), "what is about the blob is not lost among many"
     later = clock.now_ms + 1000
     await catalog.write(lambda tx: work.postpone_repair(tx, blob_id, later))
     assert await catalog.read(lambda reader: work.due_repairs(reader, now_ms=clock.now_ms, limit=10)) == []
@@ -147,6 +151,24 @@ async def _report(catalog: Catalog, blob_id: bytes, *faults: FaultReport) -> Non
 
 async def _repairs(catalog: Catalog, now_ms: int, limit: int = 100) -> list[RepairItem]:
     return await catalog.read(lambda reader: work.due_repairs(reader, now_ms, limit))
+
+
+async def test_a_repair_that_a_wrong_clock_put_off_is_due(
+    catalog: Catalog, bucket_id: int, clock: Clock
+) -> None:
+    """It was reported by a process whose clock was days ahead. Red when what is due is what is due by now: the
+    repair waited for days."""
+    blobs = [new_blob(), new_blob()]
+    for number, blob in enumerate(blobs):
+        await put(catalog, bucket_id, b"%d" % number, blob)
+    now_ms = clock.now_ms
+    clock.now_ms += 3 * 24 * 3600 * 1000
+    await _report(catalog, blobs[0].id, FaultReport(0, 0, 1, "missing"))
+    clock.now_ms = now_ms
+    await _report(catalog, blobs[1].id, FaultReport(0, 0, 1, "missing"))
+    assert [item.blob_id for item in await _repairs(catalog, now_ms)] == [blobs[1].id, blobs[0].id]
+    await catalog.write(lambda tx: work.postpone_repair(tx, blobs[1].id, now_ms + 3_600_000))
+    assert [item.blob_id for item in await _repairs(catalog, now_ms)] == [blobs[0].id]
 
 
 async def test_repairs_come_in_order_of_danger(catalog: Catalog, bucket_id: int, clock: Clock) -> None:
@@ -243,6 +265,24 @@ async def test_p7_copies_of_a_blob_that_waits_for_repair_are_kept(
     assert await _due_extra(catalog, later) == copies
 
 
+async def test_s20_a_repair_settles_only_the_faults_that_it_knew_of(catalog: Catalog, bucket_id: int) -> None:
+    """Red when the row was dropped with what was reported while the repair went on."""
+    blob = new_blob(stripes=3)
+    await put(catalog, bucket_id, b"key", blob)
+    known, later = FaultReport(0, 0, 1, "missing"), FaultReport(2, 1, 2, "corrupt")
+    await _report(catalog, blob.id, known)
+    (item,) = await _repairs(catalog, 1 << 60)
+    await _report(catalog, blob.id, later)
+    await catalog.write(lambda tx: work.repaired(tx, blob.id, item.faults))
+    (item,) = await _repairs(catalog, 1 << 60)
+    assert item.faults == (known, later)
+    await catalog.write(lambda tx: work.repaired(tx, blob.id, ()))
+    assert await catalog.read(work.repair_count) == 1, "a repair that knew of no row"
+    await catalog.write(lambda tx: work.repaired(tx, blob.id, item.faults))
+    assert await catalog.read(work.repair_count) == 0
+    await catalog.write(lambda tx: work.repaired(tx, blob.id, item.faults))
+
+
 async def test_garbage_of_any_layout_names_every_copy(catalog: Catalog, bucket_id: int) -> None:
     """A degraded layout has more entries than shards: which shard an entry is needs k and m, that of a deleted
     blob as that of an abandoned one. Red when `release` or `abandon` leaves them out."""
@@ -271,18 +311,25 @@ async def test_garbage_of_any_layout_names_every_copy(catalog: Catalog, bucket_i
         }
 
 
-async def test_postponed_garbage_gives_way(catalog: Catalog, clock: Clock) -> None:
-    """A node that can't be reached holds nothing else up, also after a restart of the steward."""
-    first, second = new_blob(), new_blob()
-    for blob in (first, second):
+async def test_garbage_that_waits_for_a_node_gives_way_until_it_is_back(
+    catalog: Catalog, clock: Clock
+) -> None:
+    """Also after a restart of the steward. Red when parked rows keep their time: they came first again and again."""
+    first, second, third = new_blob(), new_blob(), new_blob()
+    for blob in (first, second, third):
         clock.now_ms += 1
         catalog.abandon(blob)
         await catalog.write(lambda tx: None)
     later = clock.now_ms + 2 * catalog.settings.grace_ms
-    await catalog.write(lambda tx: work.postpone_garbage(tx, [first.id], later + 1))
-    assert [item.blob_id for item in await _due(catalog, later)] == [second.id]
-    assert [item.blob_id for item in await _due(catalog, later + 1)] == [second.id, first.id]
-    assert await catalog.read(work.garbage_count) == 2
+    await catalog.write(lambda tx: work.park_garbage(tx, [first.id], 3))
+    await catalog.write(lambda tx: work.park_garbage(tx, [second.id], 2))
+    assert [item.blob_id for item in await _due(catalog, 1 << 61)] == [third.id]
+    assert await catalog.read(work.garbage_count) == 3
+    assert not await catalog.read(lambda reader: work.parked_garbage(reader, 1))
+    assert await catalog.write(lambda tx: work.unpark_garbage(tx, 1, limit=10)) == 0
+    assert await catalog.read(lambda reader: work.parked_garbage(reader, 3))
+    assert await catalog.write(lambda tx: work.unpark_garbage(tx, 3, limit=10)) == 1
+    assert {item.blob_id for item in await _due(catalog, later)} == {third.id, first.id}
 
 
 async def test_old_events_are_forgotten(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

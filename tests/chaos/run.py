@@ -38,7 +38,7 @@ from tests.chaos.history import GET, PUT, History
 from tests.system.conftest import Store
 from tests.system.redundancy import below_full_redundancy, with_catalog
 
-SMALL_DISK_BYTES: Final = 1 << 30
+SMALL_DISK_BYTES: Final = 2 << 30
 RESERVE_BYTES: Final = 64 << 20
 SEGMENT_BYTES: Final = 32 << 20
 HEALED_S_MAX: Final = 180.0

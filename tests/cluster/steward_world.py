@@ -13,9 +13,10 @@ from catalog.engine import Catalog, CatalogSettings, create
 from catalog.model import Attributes, BlobRow, Event, FaultReport, NewBlob, NodeRow
 from cluster import wire
 from cluster.blob_reader import BlobReader
-from cluster.blob_writer import BlobIds, BlobWriter, Receipt
+from cluster.blob_writer import BlobIds, BlobWriter
 from cluster.budget import ByteBudget
 from cluster.placement import copies
+from cluster.receipt import Receipt
 from cluster.steward.extras import ExtraCollector
 from cluster.steward.plan import geometry_of
 from cluster.steward.repairer import Repairer

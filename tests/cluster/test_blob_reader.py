@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from catalog.model import BlobRow
 from cluster import wire
 from cluster.blob_reader import BlobReader, BlobStream
-from cluster.blob_writer import BlobIds, BlobWriter, Receipt
+from cluster.blob_writer import BlobIds, BlobWriter
 from cluster.budget import ByteBudget
 from cluster.errors import BlobUnreadable
 from cluster.link import LinkSettings
 from cluster.placement import is_standard
+from cluster.receipt import Receipt
 from cluster.stripe_read import CORRUPT, MISSING, Fault, ReaderSettings
 from cluster.topology import NodeSet
 from codec.block import PAGE_BYTES, BlockKey, verify

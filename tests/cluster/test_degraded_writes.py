@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from cluster import wire
-from cluster.blob_writer import Receipt, WriterSettings
+from cluster.blob_writer import WriterSettings
 from cluster.errors import NotEnoughNodes, WriteFailed
 from cluster.link import LinkSettings
 from cluster.placement import is_standard
+from cluster.receipt import Receipt
 from cluster.stripe_write import HedgeAllowance
 from tests.cluster.conftest import connect, until
 from tests.cluster.nodes import RealNodes

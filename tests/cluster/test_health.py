@@ -14,6 +14,7 @@ from catalog import leases, work
 from catalog import nodes as catalog_nodes
 from catalog.engine import Catalog, CatalogSettings, create
 from cluster import wire
+from cluster.link import LinkSettings
 from cluster.steward.health import HealthWatch
 from cluster.steward.services import StewardServices, StewardSettings
 from cluster.steward.tenure import Tenure
@@ -152,6 +153,34 @@ async def test_a_frozen_node_is_down_within_three_seconds(tmp_path: Path, own_no
         print(f"a frozen node: {seen}")
         assert seen["suspect"] < 1.2
         assert seen["down"] < 3.0
+
+
+async def test_a_new_steward_does_not_suspect_nodes_that_it_has_not_yet_reached(
+    ward: Ward, own_nodes: RealNodes
+) -> None:
+    """Its links are just being made, one of them to a frozen node. Red when a node counts as silent before the
+    first attempt to connect is over: each takeover wrote `node-suspect` of nodes that were well."""
+    assert await ward.states() == ["up", "up", "up"]
+    ward.nodes = NodeSet.connecting(
+        own_nodes.infos,
+        secret=SECRET,
+        cluster_id=CLUSTER_ID,
+        role=wire.Role.STEWARD,
+        settings=LinkSettings(connect_s_max=0.5),
+    )
+    ward.watch = ward.new_watch()
+    assert await ward.states() == ["up", "up", "up"], "no link is made yet"
+    own_nodes[2].freeze()
+    async with ward.nodes:
+        await ward.nodes.wait_up(10, nodes_min=2)
+        assert await ward.states(100.0) == ["up", "up", "up"]
+        link = ward.nodes.link(2)
+        assert link is not None
+        await until(lambda: link.tried, "the first attempt is over")
+        assert await ward.states() == ["up", "suspect", "up"]
+        assert await ward.states(3.0) == ["up", "down", "up"]
+        own_nodes[2].thaw()
+    assert await ward.events() == [("node-up", 2), ("node-suspect", 2), ("node-down", 2)]
 
 
 async def test_an_operators_decision_is_not_overruled(ward: Ward) -> None:

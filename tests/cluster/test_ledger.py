@@ -118,6 +118,18 @@ def test_runs_are_coalesced_and_what_was_sent_is_never_forgotten() -> None:
     assert many.holders() == {1, 2, 3}
 
 
+def test_nodes_that_left_the_store_are_in_no_layout() -> None:
+    """What was sent there is still to be given back. Red when a long upload names them: it can't be committed."""
+    one = ledger(2)
+    one.durable(0, (2, 4))
+    for stripe in (0, 1):
+        for copy in ((0, 1), (1, 2), (2, 3)):
+            one.durable(stripe, copy)
+    one.keep_only({1, 2, 4})
+    assert one.layout() == [Run(0, (1, 2, 4)), Run(1, (1, 2, 0))]
+    assert one.layout_sent() == [Run(0, (1, 2, 3))]
+
+
 @pytest.mark.parametrize("bytes_min", [0, 250, 350])
 def test_a_sync_is_due_by_bytes_since_the_last_was_asked_for(bytes_min: int) -> None:
     three = ledger(3)

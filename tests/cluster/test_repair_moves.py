@@ -164,6 +164,61 @@ async def test_s20_a_blob_deleted_during_its_repair_leaves_only_garbage(
     assert await world.extras() == 0
 
 
+async def test_s20_what_a_repair_put_for_a_condemned_blob_is_deleted(world: World) -> None:
+    """The nodes carry out the deletion of the blob, then a repair that began before it puts its copy where
+    the layout still names it. Red when only copies at places without a name were queued: it stayed for as
+    long as an orphan does."""
+    blob = await world.put(b"k", STRIPE)
+    tenure = await world.tenure()
+    held = await world.held(blob)
+    (lost,) = [place for place in held if place[1] == 0]
+    await world.drop(tenure, (blob, lost))
+    await report(world, blob, *lost)
+    repairer = world.repairer(tenure)
+    async with repairer:
+        executor = repairer._executor
+        commit = executor._commit
+
+        async def late(*args, **options):  # type: ignore[no-untyped-def]
+            await world.delete(b"k")
+            assert await world.catalog.write(lambda tx: work.condemn(tx, blob.id))
+            await world.drop(tenure, *((blob, place) for place in held if place != lost))
+            await commit(*args, **options)
+
+        executor._commit = late  # type: ignore[method-assign]
+        await drive(repairer)
+    await world.catalog.write(lambda tx: work.collected(tx, blob.id))
+    assert await world.blocks_of(blob) == 1, "the copy that was put"
+    await collect(world, tenure)
+    assert await world.blocks_of(blob) == 0
+    assert await world.extras() == 0
+
+
+async def test_s20_a_fault_reported_during_a_repair_is_not_forgotten(world: World) -> None:
+    """Another block is lost and reported when the repair has passed it. Red when the commit dropped the row of
+    the queue whatever it had come to say."""
+    blob = await world.put(b"k", 3 * STRIPE)
+    tenure = await world.tenure()
+    first, second = sorted(place for place in await world.held(blob) if place[1] == 0)[::2]
+    await world.drop(tenure, (blob, first))
+    await report(world, blob, *first)
+    repairer = world.repairer(tenure)
+    async with repairer:
+        executor = repairer._executor
+        commit = executor._commit
+
+        async def late(*args, **options):  # type: ignore[no-untyped-def]
+            executor._commit = commit  # type: ignore[method-assign]
+            await world.drop(tenure, (blob, second))
+            await report(world, blob, *second)
+            await commit(*args, **options)
+
+        executor._commit = late  # type: ignore[method-assign]
+        await drive(repairer)
+    assert await world.repairs() == 0
+    await world.assert_whole(blob, exactly=True)
+
+
 async def test_s21_a_reader_with_the_old_layout_finishes_during_a_move(
     world: World, own_nodes: RealNodes, tmp_path: Path
 ) -> None:
@@ -354,6 +409,8 @@ async def test_what_is_lost_for_good_is_told_once_and_does_not_hold_up_the_rest(
     for shard in (0, 1):
         await world.drop(tenure, (lost, (0, shard, lost.nodes[shard])))
         await report(world, lost, 0, shard, lost.nodes[shard])
+    for stripe in range(100):  # more than a row takes: it must still remember that it was told
+        await report(world, lost, stripe, 0, lost.nodes[0])
     await world.drop(tenure, (other, (0, 1, other.nodes[1])))
     await report(world, other, 0, 1, other.nodes[1])
     await world.repair(tenure)

@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from cluster import shard_io, wire
-from cluster.blob_writer import Receipt
 from cluster.errors import LinkError
 from cluster.placement import copies
+from cluster.receipt import Receipt
 from codec.erasure import ErasureCode
 from codec.geometry import Geometry
 from tests.cluster.conftest import connect

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from msgspec import structs
 
 from catalog import placements, work
 from catalog.model import NewBlob
 from cluster import wire
 from cluster.steward import progress
+from cluster.steward import scrub as scrub_module
 from cluster.steward.damaged import DamageWatch
 from cluster.steward.health import HealthWatch
 from cluster.steward.progress import ScrubProgress, ScrubRequest
@@ -20,6 +22,8 @@ from cluster.steward.tenure import Tenure
 from cluster.steward.throttle import Throttle
 from cluster.steward.worker import run
 from codec.block import page_checksums
+from codec.erasure import ErasureCode
+from codec.geometry import Geometry
 from tests.cluster.nodes import RealNodes
 from tests.cluster.steward_world import SMALL, STRIPE, Clock, Place, World, collect, new_world
 
@@ -107,6 +111,41 @@ async def test_s20_a_late_copy_is_collected_by_its_sequence(world: World, own_no
     await world.assert_whole(other)
 
 
+async def test_p7_no_copy_is_extra_while_its_blob_is_not_whole(
+    world: World, own_nodes: RealNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a restored catalog finds it: shards lie elsewhere than its layouts say, and not where they say. Red
+    when more extra copies than are noted at once hid the missing blocks of the nodes that came after them,
+    and when copies counted as extra although a node that the layout names could not be asked."""
+    blob = await world.put(b"k", 9 * STRIPE)
+    content = world.bytes_of[blob.id]
+    shard = {node: at for at, node in enumerate(blob.nodes)}
+    shards = ErasureCode(Geometry(2, 1, STRIPE)).encode
+    for stripe in range(9):
+        moved = bytes(shards(content[stripe * STRIPE :][:STRIPE])[shard[3]])
+        await put_block(world, blob, (stripe, shard[3], 1), moved)
+    tenure = await world.tenure()
+
+    own_nodes[3].kill()
+    await world.down(3)
+    assert (await scrub(world, tenure)).extra == 0
+    assert await world.extras() == 0
+    own_nodes[3].start()
+    await world.up(3)
+
+    await world.drop(tenure, *((blob, (stripe, shard[3], 3)) for stripe in range(9)))
+    monkeypatch.setattr(scrub_module, "_EXTRA_MAX", 3)
+    state = await scrub(world, tenure)
+    assert (state.missing, state.extra) == (9, 0)
+    assert (await world.repairs(), await world.extras()) == (1, 0)
+    await world.repair(tenure)
+    assert (await scrub(world, tenure)).extra == 3
+    for _ in range(3):
+        await collect(world, tenure)
+        await scrub(world, tenure)
+    await world.assert_whole(blob, exactly=True)
+
+
 async def test_s20_what_a_repair_in_flight_has_put_is_left_alone(world: World, own_nodes: RealNodes) -> None:
     """Scrub looks while new copies are there and not committed. Red when `in_flight` was not regarded: the
     copies were queued, and collected once the layout was the old one for a moment longer."""
@@ -179,6 +218,23 @@ async def test_a_pass_goes_on_where_the_last_steward_stopped_and_can_be_asked_fo
     assert not await second.step(tenure), "asked for once, done once"
 
 
+async def test_a_pass_that_ended_in_the_future_does_not_hold_up_the_next(world: World) -> None:
+    """The clock was three days ahead then. Red when the time since the last pass may be negative: for three days
+    nothing was looked for."""
+    tenure = await world.tenure()
+    await world.put(b"key", STRIPE)
+    await scrub(world, tenure)
+    ended_ms = world.now_ms() + 3 * 24 * 3600 * 1000
+    wrong = structs.replace(await state_of(world), finished_ms=ended_ms)
+    await tenure.write(lambda tx: progress.write(tx, wrong))
+    scrubber = Scrubber(world.services(), world.in_flight)
+    while await scrubber.step(tenure):
+        pass
+    after = await state_of(world)
+    assert after.passes == wrong.passes + 1
+    assert after.finished_ms < ended_ms
+
+
 async def test_a_node_that_does_not_answer_is_left_out_and_nothing_is_said_of_it(
     world: World, own_nodes: RealNodes
 ) -> None:
@@ -190,6 +246,51 @@ async def test_a_node_that_does_not_answer_is_left_out_and_nothing_is_said_of_it
     own_nodes[2].start()
     await world.up(2)
     await world.assert_whole(blob)
+
+
+async def test_a_node_that_answers_nonsense_is_left_out_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when its reply ended the pass, and with it the steward."""
+    await world.put(b"k")
+    link = world.nodes.link(2)
+    assert link is not None
+    call = link.call
+
+    def mad(op, header, payload, deadline_s, late_s=float("inf")):  # type: ignore[no-untyped-def]
+        answer = call(op, header, payload, deadline_s, late_s)
+
+        async def garbled() -> wire.Frame:
+            frame: wire.Frame = await answer
+            return frame._replace(header=b"\xc1")
+
+        return asyncio.ensure_future(garbled())
+
+    monkeypatch.setattr(link, "call", mad)
+    tenure = await world.tenure()
+    state = await scrub(world, tenure)
+    assert (state.passes, state.missing, state.extra) == (1, 0, 0)
+    statuses = {2: wire.NodeStatus(b"", 1, 0, 0, 0, 0, {}, False, False, damaged_blocks=1)}
+    assert not await DamageWatch(world.services(), lambda: statuses).step(tenure)
+
+
+async def test_a_pass_that_was_asked_for_reads_every_block_from_the_disks(
+    world: World, own_nodes: RealNodes
+) -> None:
+    """Red when only the inventories are compared: a rotten block is in them."""
+    blobs_made = [await world.put(b"%d" % i, 3 * STRIPE) for i in range(3)]
+    blob = blobs_made[1]
+    node = blob.nodes[1]
+    own_nodes[node].damage(world.bytes_of[blob.id][STRIPE // 2 : STRIPE])
+    tenure = await world.tenure()
+    assert (await scrub(world, tenure)).corrupt == 0, "that is left to the nodes' own scrub"
+    await world.catalog.write(lambda tx: progress.write(tx, ScrubRequest(7)))
+    state = await scrub(world, tenure)
+    assert (state.corrupt, state.missing, state.deep, state.request) == (1, 0, True, 7)
+    assert await world.repairs() == 1
+    await world.repair(tenure)
+    for each in blobs_made:
+        await world.assert_whole(each, exactly=True)
 
 
 async def test_what_a_node_found_rotten_itself_is_healed(world: World, own_nodes: RealNodes) -> None:

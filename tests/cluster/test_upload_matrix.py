@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cluster.blob_reader import BlobReader
-from cluster.blob_writer import Receipt
 from cluster.budget import ByteBudget
+from cluster.receipt import Receipt
 from cluster.topology import NodeSet
 from tests.cluster.conftest import connect, until
 from tests.cluster.nodes import RealNode

@@ -7,10 +7,11 @@ from contextlib import AsyncExitStack
 from catalog.model import BlobRow
 from cluster import wire
 from cluster.blob_reader import BlobReader
-from cluster.blob_writer import BlobIds, BlobWriter, Receipt, WriterSettings
+from cluster.blob_writer import BlobIds, BlobWriter, WriterSettings
 from cluster.budget import ByteBudget
 from cluster.link import Link, LinkSettings
 from cluster.placement import copies
+from cluster.receipt import Receipt
 from cluster.topology import NodeInfo, NodeSet
 from codec.block import BlockKey, unpack_key
 from codec.geometry import Geometry

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from catalog import nodes, work
+from catalog import buckets, nodes, objects, work
 from catalog.engine import Catalog, create
+from catalog.model import Attributes, FaultReport, NewBlob
 from catalog.transaction import Transaction
 from cluster.steward import progress
-from cluster.steward.progress import RepairProgress
+from cluster.steward.progress import RepairProgress, ScrubProgress
 from compose.cli.main import is_process
 from compose.cli.repair_text import bar
 from compose.data_dir import DataDir
@@ -126,7 +127,6 @@ def test_repair_status_in_words_and_in_json(tmp_path: Path) -> None:
         "100.0 MiB/s",
         "0:30 left",
         "node-2 down",
-        "1 blobs can't",
     ):
         assert part in out
     report = json.loads(trivet(tmp_path, "repair", "status", "--json")[1])
@@ -163,6 +163,54 @@ def test_a_scrub_is_asked_for(tmp_path: Path) -> None:
     asked = asyncio.run(request())
     assert asked is not None
     assert asked.number == json.loads(out)["request"] > 0
+
+
+def test_a_scrub_tells_how_it_went(tmp_path: Path) -> None:
+    _found(tmp_path)
+    assert trivet(tmp_path, "scrub", "status")[1] == "the catalog and the nodes were not compared yet\n"
+    trivet(tmp_path, "scrub", "now")
+    going = ScrubProgress(active=True, started_ms=1000, blobs=1234, missing=5, extra=6)
+    _write(tmp_path, lambda tx: progress.write(tx, going))
+    said = trivet(tmp_path, "scrub", "status")[1]
+    assert said.startswith(
+        "comparing since 1970-01-01T00:00:01.000+00:00: 1,234 blobs compared, 5 blocks missing"
+    )
+    assert said.endswith("another comparison is asked for, and not begun\n")
+    done = ScrubProgress(started_ms=1000, finished_ms=2000, passes=1, blobs=1234)
+    _write(tmp_path, lambda tx: progress.write(tx, done))
+    facts = json.loads(trivet(tmp_path, "scrub", "status", "--json")[1])
+    assert (facts["finished"], facts["asked_for"]) == ("1970-01-01T00:00:02.000+00:00", True)
+    assert "last compared at 1970-01-01T00:00:02" in trivet(tmp_path, "scrub", "status")[1]
+
+
+def test_p2_what_cannot_be_rebuilt_is_said_and_not_waited_for(tmp_path: Path) -> None:
+    """Red when `--watch` waits for a blob that the steward gave up, or its mark is not counted."""
+    _found(tmp_path)
+
+    async def give_up() -> None:
+        catalog = Catalog.open(DataDir(tmp_path).catalog)
+        await catalog.start()
+        epoch = (await catalog.meta()).upload_epoch
+        blob = NewBlob(epoch.to_bytes(4, "big") + bytes(12), 10, 2, 1, 1 << 20, (1, 2, 3), 1)
+        faults = [FaultReport(0, 0, 0, "unreadable"), FaultReport(0, 1, 2, "corrupt")]
+
+        def write(tx: Transaction) -> None:
+            bucket = buckets.create(tx, name="bucket", owner="owner", region="us-east-1").id
+            plain = Attributes()
+            objects.put(
+                tx, bucket_id=bucket, key=b"k", blob=blob, etag="0" * 32, content_type="", attributes=plain
+            )
+            work.report_faults(tx, blob.id, faults)
+            work.postpone_repair(tx, blob.id, tx.now_ms + 3_600_000)
+
+        await catalog.write(write, blob=blob)
+        await catalog.close()
+
+    asyncio.run(give_up())
+    code, out, _ = trivet(tmp_path, "repair", "status", "--watch")
+    assert code == 1
+    assert "1 blob can't be rebuilt" in out
+    assert json.loads(trivet(tmp_path, "repair", "status", "--json")[1])["unreadable_blobs"] == 1
 
 
 def test_s18_backup_and_restore(tmp_path: Path) -> None:

@@ -273,9 +273,14 @@ async def test_an_operators_decision_outlives_the_stewards_judgement(store: Stor
     await store.add_up("node-4")
     number = (await store.rows())["node-4"].number
 
-    class DecidesMeanwhile:
+    class Silent:
         failure = "no answer"
+        tried = True
 
+        async def call(self, *_: object) -> None:
+            raise LinkDown("no answer")
+
+    class DecidesMeanwhile(Silent):
         async def call(self, *_: object) -> None:
             await store.do(lambda members: members.drain("node-4"))
             if decision == "remove":
@@ -283,8 +288,8 @@ async def test_an_operators_decision_outlives_the_stewards_judgement(store: Stor
             raise LinkDown("no answer")
 
     class Nodes:
-        def link(self, asked: int) -> DecidesMeanwhile | None:
-            return DecidesMeanwhile() if asked == number else None
+        def link(self, asked: int) -> Silent:
+            return DecidesMeanwhile() if asked == number else Silent()
 
     lease = await store.catalog.read(leases.read)
     tenure = await Tenure.begin(store.catalog, "steward", lease)
@@ -292,3 +297,44 @@ async def test_an_operators_decision_outlives_the_stewards_judgement(store: Stor
     rows = {row.number: row.state for row in await nodes.current(store.catalog)}
     assert rows[number] == ("removed" if decision == "remove" else "draining")
     assert rows[1] == "suspect", "the others are judged"
+
+
+def _leave_node(directory: Path, *, cluster_id: bytes, node_id: bytes) -> None:
+    initialise(
+        directory,
+        cluster_id=cluster_id,
+        name="later",
+        region="mars",
+        zone="mars-b",
+        files=RealFiles(),
+        node_id=node_id,
+    )
+
+
+async def test_s18_a_node_of_after_the_backup_comes_back_with_its_data(store: Store) -> None:
+    """A restored catalog does not know the nodes that came later; what was moved there lies nowhere else."""
+    replacement, addition = b"replaced node 16", b"additional no 16"
+    root = store.data.root
+    shutil.rmtree(root / "node-2")
+    _leave_node(root / "node-2", cluster_id=CLUSTER_ID, node_id=replacement)
+    _leave_node(root / "more", cluster_id=CLUSTER_ID, node_id=addition)
+    replaced = await store.do(lambda members: members.replace("node-2"))
+    assert (replaced.name, replaced.node_id, replaced.region) == ("node-2", replacement, "us-west-1")
+    added = await store.do(lambda members: members.add(root / "more"))
+    assert (added.node_id, added.region, added.zone) == (addition, "mars", "mars-b")
+    assert (replaced.state, added.state) == (nodes.JOINING, nodes.JOINING)
+
+
+async def test_s23_no_other_node_directory_is_taken(store: Store) -> None:
+    """Neither that of another cluster, nor a copy of a present node's, nor a removed node's, which is out of
+    date. Red when an id that the catalog knows, or another cluster's, is taken."""
+    root = store.data.root
+    _leave_node(root / "foreign", cluster_id=b"another cluster!", node_id=b"some other id 16")
+    shutil.copytree(root / "node-1", root / "copy")
+    await store.add_up("node-4")
+    await store.set("node-4", nodes.DRAINING)
+    await store.do(lambda members: members.remove("node-4"))
+    for name, why in (("foreign", "another cluster"), ("copy", "data of node-1"), ("node-4", "node-4#4")):
+        said = await store.refused(lambda members, name=name: members.add(root / name))  # type: ignore[misc]
+        assert "is not empty" in said
+        assert why in said

@@ -41,6 +41,15 @@ def test_given_directories_are_taken_as_they_are() -> None:
     assert plan_node_dirs(Settings(node_dirs=given)) == given
 
 
+def test_a_store_that_is_there_may_name_only_the_node_that_moved(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, node_dirs=(tmp_path / "moved",))
+    with pytest.raises(StartRefused, match="once for each node"):
+        plan_founding(settings)
+    (tmp_path / "catalog.sqlite").touch()
+    plan = plan_founding(settings)
+    assert (plan.nodes, plan.given) == ([], [str(tmp_path / "moved")])
+
+
 def test_too_few_directories_are_refused_with_what_is_needed() -> None:
     with pytest.raises(StartRefused, match=r"2\+1 shards need 3 nodes"):
         plan_node_dirs(Settings(node_dirs=(Path("/a"), Path("/b"))))

@@ -1,7 +1,7 @@
 """What the catalog learns of a written blob."""
 
 from catalog.model import Run
-from cluster.blob_writer import Receipt
+from cluster.receipt import Receipt
 from s3front.blob_store import new_blob
 
 

@@ -17,12 +17,12 @@ from catalog.side_thread import SideThread
 from catalog.sqlite import DriverError
 from catalog.statement import Reader
 from catalog.transaction import Transaction
+from tests.sim.clocks import EPOCH_MS
 from tests.sim.loop import SimLoop
 from tests.sim.node import CLUSTER_ID
 
 T = TypeVar("T")
 
-EPOCH_MS = 1_700_000_000_000
 BUCKET = "bucket"
 GRACE_MS = 20_000
 
@@ -125,10 +125,12 @@ async def open_catalog(
     loop: SimLoop,
     chance: random.Random,
     *,
+    clock: Callable[[], int],
     after_call: Callable[[], None],
     on_fatal: Callable[[BaseException], None],
 ) -> Catalog:
-    """One process's door to it. Close its connections with `close_catalog` when the process is dead."""
+    """One process's door to it; `clock` is its wall clock. Close its connections with `close_catalog` when the
+    process is dead."""
 
     def pool(readers: Sequence[Reader], *, waiting_max: int) -> ReadPool:
         return InlinePool(readers, chance)
@@ -141,7 +143,7 @@ async def open_catalog(
     catalog = Catalog.open(
         path,
         SETTINGS,
-        clock=lambda: EPOCH_MS + int(loop.now * 1000),
+        clock=clock,
         random=chance.randbytes,
         on_fatal=on_fatal,
         runtime=runtime,

@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from catalog import objects
 from catalog.errors import CatalogError, CommitUnknown
 from catalog.model import Attributes, ObjectRow, Source
-from cluster.errors import ClusterError, WriteFailed
+from cluster.errors import ClusterError
 from s3front.blob_store import new_blob
+from tests.sim import multipart
 from tests.sim.catalogs import BUCKET
 from tests.sim.history import Outcome, Register
 from tests.sim.loop import SimLoop
-from tests.sim.processes import SimFront, pieces_of
+from tests.sim.processes import SimFront
 from tests.sim.truth import Violation
+from tests.sim.writing import written
 
 KEYS = tuple(f"key-{number}".encode() for number in range(5))
 
@@ -50,14 +52,17 @@ class Clients:
         note: Callable[[str], None],
         fail: Callable[[Exception], None],
         may_fail: Callable[[float], bool],
+        cut_short: Callable[[bytes], bool],
     ) -> None:
-        """`may_fail(since)`: whether a request that began then may be refused now."""
+        """`may_fail(since)`: whether a request that began then may be refused now. `cut_short`: whether a blob
+        was collected before its grace was over, because a clock was wrong."""
         self._loop = loop
         self._chance = chance
         self._fronts = fronts
         self._note = note
         self._fail = fail
         self._may_fail = may_fail
+        self._cut_short = cut_short
         self._stripe_bytes = fronts[0].surroundings.geometry.stripe_bytes
         self.values = Values(seed)
         self.registers = {key: Register() for key in KEYS}
@@ -69,7 +74,9 @@ class Clients:
         for _ in range(requests):
             await asyncio.sleep(pause_s * self._chance.random() * 2)
             front = self._chance.choice(self._fronts)
-            kind = self._chance.choices(("put", "upload", "get", "delete", "copy"), (8, 4, 8, 2, 2))[0]
+            kind = self._chance.choices(
+                ("put", "upload", "multipart", "get", "delete", "copy"), (8, 4, 2, 8, 2, 2)
+            )[0]
             key = self._chance.choice(KEYS)
             self.requests += 1
             try:
@@ -99,6 +106,34 @@ class Clients:
             lambda: put(front, key, str(value), self.values.body(value), pause_s),
             leave_s,
         )
+
+    async def _multipart(self, who: str, front: SimFront, key: bytes) -> None:
+        """A few parts, each through any front; only the completion can change the object."""
+        number = self._chance.randint(1, 3)
+        value = self.values.new(self._chance.randint(number, 6 * self._stripe_bytes))
+        body = self.values.body(value)
+        what = f"{who} complete {key.decode()} #{value} {len(body)} bytes in {number} parts"
+        began = self._loop.now
+        size = -(-len(body) // number)
+        try:
+            upload = await front.call(multipart.create(front, key))
+            for part in range(number):
+                other = self._chance.choice(self._fronts)
+                piece = body[part * size : (part + 1) * size]
+                pause_s = self._chance.choice((0.0, 0.0, 0.5))
+                await other.call(multipart.put_part(other, upload, part + 1, piece, pause_s))
+        except (ConnectionError, CatalogError, ClusterError, asyncio.CancelledError) as error:
+            self._note(f"{what}: no part ({type(error).__name__})")
+            if isinstance(error, ClusterError):
+                self._refused(what, error, began)
+            return
+        work = lambda: multipart.complete(front, upload, number, str(value))  # noqa: E731
+        await self._attempt(what, key, value, front, work)
+
+    def _refused(self, what: str, error: Exception, began: float) -> None:
+        self.refused += 1
+        if not self._may_fail(began):
+            raise Violation(f"availability: {what} was refused: {error}") from error
 
     async def _delete(self, who: str, front: SimFront, key: bytes) -> None:
         await self._attempt(f"{who} delete {key.decode()}", key, None, front, lambda: delete(front, key))
@@ -143,10 +178,11 @@ class Clients:
             self._note(f"{what}: unknown ({type(error).__name__})")
         except (ConnectionRefusedError, ClusterError, CatalogError) as error:
             register.end(write, Outcome.REFUSED, self._loop.now)
-            self.refused += 1
             self._note(f"{what}: refused ({type(error).__name__})")
-            if isinstance(error, ClusterError) and not self._may_fail(began):
-                raise Violation(f"availability: {what} was refused: {error}") from error
+            if isinstance(error, ClusterError):
+                self._refused(what, error, began)
+            else:
+                self.refused += 1
         else:
             register.end(write, Outcome.DONE, self._loop.now)
             self._note(f"{what}: done")
@@ -160,16 +196,16 @@ class Clients:
         """Read a key and see that it is right; False when it could not be read. Raises Violation."""
         began = self._loop.now
         what = f"{who} get {key.decode()}"
+        found: list[ObjectRow] = []
         try:
-            etag, body, looked_up = await front.call(get(front, key, pause_s))
+            etag, body, looked_up = await front.call(get(front, key, pause_s, found))
         except (ConnectionError, CatalogError, asyncio.CancelledError) as error:
             self._note(f"{what}: {type(error).__name__}")
             return False
         except ClusterError as error:
             self._note(f"{what}: refused ({error})")
-            self.refused += 1
-            if not self._may_fail(began):
-                raise Violation(f"availability: {what} was refused: {error}") from error
+            if not any(map(self._cut_short, multipart.blob_ids(found[0]))):
+                self._refused(what, error, began)
             return False
         value = None if etag is None else int(etag)
         self._note(f"{what}: #{value}")
@@ -183,23 +219,10 @@ class Clients:
 
 async def put(front: SimFront, key: bytes, etag: str, body: bytes, pause_s: float) -> None:
     """PutObject, as the front's handlers do it."""
-    catalog = front.catalog
-    bucket, _ = await objects.find(catalog, BUCKET, key)
+    bucket, _ = await objects.find(front.catalog, BUCKET, key)
     assert bucket is not None
-    epoch = catalog.known_configuration.meta.upload_epoch
-    stripe_bytes = front.surroundings.geometry.stripe_bytes
-    try:
-        if len(body) <= stripe_bytes and not pause_s:
-            receipt = await front.writer.write_one(body, epoch=epoch)
-        else:
-            pieces = pieces_of(body, stripe_bytes, pause_s)
-            receipt = await front.writer.write(pieces, epoch=epoch, size_hint=len(body))
-    except WriteFailed as failure:
-        if failure.receipt is not None and failure.receipt.stripes:
-            catalog.abandon(new_blob(failure.receipt))
-        raise
-    blob = new_blob(receipt)
-    await catalog.write(
+    blob = new_blob(await written(front, body, pause_s))
+    await front.catalog.write(
         lambda tx: objects.put(
             tx,
             bucket_id=bucket.id,
@@ -243,19 +266,24 @@ async def copy(front: SimFront, bucket_id: int, row: ObjectRow, key: bytes) -> N
     )
 
 
-async def get(front: SimFront, key: bytes, pause_s: float) -> tuple[str | None, bytes, float]:
-    """GetObject for a client that may be slow: ETag (None: no such key), bytes, and when it was looked up."""
+async def get(
+    front: SimFront, key: bytes, pause_s: float, found: list[ObjectRow]
+) -> tuple[str | None, bytes, float]:
+    """GetObject for a client that may be slow: ETag (None: no such key), bytes, and when it was looked up.
+    `found` gets the row, also when its bytes can't be read."""
     _, row = await objects.find(front.catalog, BUCKET, key)
     looked_up = front.surroundings.loop.now
     if row is None:
         return None, b"", looked_up
-    stream = front.reader.open(row.blob, 0, row.size)
+    found.append(row)
     parts: list[bytes] = []
-    try:
-        while (buffers := await stream.next()) is not None:
-            parts += [bytes(buffer) for buffer in buffers]
-            if pause_s:
-                await asyncio.sleep(pause_s)
-    finally:
-        stream.close()
+    for blob in await multipart.blobs_of(front, row):
+        stream = front.reader.open(blob, 0, blob.size)
+        try:
+            while (buffers := await stream.next()) is not None:
+                parts += [bytes(buffer) for buffer in buffers]
+                if pause_s:
+                    await asyncio.sleep(pause_s)
+        finally:
+            stream.close()
     return row.etag, b"".join(parts), looked_up

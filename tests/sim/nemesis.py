@@ -15,12 +15,16 @@ from cluster.placement import copies
 from codec.block import BlockKey, header_bytes, pack_key
 from codec.geometry import Geometry
 from tests.cluster.node.memory_disk import Trap
+from tests.sim.clocks import WallClocks
 from tests.sim.loop import SimLoop
+from tests.sim.membership import Membership
 from tests.sim.network import Network
 from tests.sim.node import SimNode
 from tests.sim.processes import Service, SimFront, SimSteward
 from tests.sim.truth import Truth
 
+_NODES_MAX = 8
+_JUMPS_S = (2, 15, 90, 3600, 3 * 86400)
 _AFTERMATH_S = 15.0  # how long a process may take to trust a node again
 
 
@@ -45,15 +49,15 @@ class Nemesis:
         fronts: Sequence[SimFront],
         stewards: Sequence[SimSteward],
         truth: Truth,
+        clocks: WallClocks,
+        membership: Membership,
         note: Callable[[str], None],
-        replace: Callable[[SimNode], Awaitable[None]],
-        set_state: Callable[[SimNode, str], Awaitable[None]],
     ) -> None:
-        """`replace` gives a node's place to a new, empty one; `set_state` is an operator's command."""
-        self._replace = replace
-        self._set_state = set_state
+        self._membership = membership
+        self._clocks = clocks
         self._troubles: list[_Trouble] = []
         self._draining: SimNode | None = None
+        self._leaves = False  # the draining node is to be removed
         self._spoiled_blobs: set[bytes] = set()
         self._loop = loop
         self._chance = chance
@@ -84,6 +88,9 @@ class Nemesis:
             (1, self._power_cut_everywhere),
             (1, self._lose_disk),
             (1, self._drain),
+            (1, self._add_node),
+            (1, self._remove_node),
+            (2, self._jump_clocks),
         ]
         self._tasks: list[asyncio.Task[None]] = []
         for node in nodes:
@@ -141,8 +148,22 @@ class Nemesis:
                 self._thaw(service)
             await self._revive(service)
         for node in [node for node in self._nodes if node.number in self._truth.lost]:
-            await self._replace(node)
-        await self._end_drain()
+            await self._membership.replace(node)
+        if not self._leaves:
+            await self._end_drain()
+        if self._chance.random() < 0.5:
+            for service in (*self._fronts, *self._stewards):
+                self._set_clock(service, 0)
+
+    async def settle(self) -> str:
+        """After `heal`, again and again: what an operator who began something does to end it; "" when done."""
+        node = self._draining
+        if node is None or node.number in self._truth.lost:
+            return ""
+        if await self._membership.remove(node):
+            self._draining, self._leaves = None, False
+            return ""
+        return f"{node.name} can't be removed yet"
 
     # -- nodes -----------------------------------------------------------------------------------------------
 
@@ -352,7 +373,7 @@ class Nemesis:
         truth.lose(node.number, self._loop.now)
         node.crash(power=True)
         await asyncio.sleep(self._pause_s() / 4)
-        await self._replace(node)
+        await self._membership.replace(node)
 
     async def _drain(self) -> None:
         node = self._chance.choice(self._nodes)
@@ -360,16 +381,53 @@ class Nemesis:
             return
         self._draining = node
         with self._trouble():
-            await self._set_state(node, "draining")
+            await self._membership.set_state(node, "draining")
             await asyncio.sleep(self._pause_s() * 2)
             await self._end_drain()
+
+    async def _add_node(self) -> None:
+        """No reason for anything to fail."""
+        if len(self._nodes) < _NODES_MAX:
+            await self._membership.add()
+
+    async def _remove_node(self) -> None:
+        """First it is drained."""
+        node = self._chance.choice(self._nodes)
+        if self._draining is not None or not await self._membership.may_leave(node):
+            return
+        self._draining, self._leaves = node, True
+        with self._trouble(node):
+            await self._membership.set_state(node, "draining")
+            while await self.settle():
+                await asyncio.sleep(0.5 + self._chance.random())
 
     async def _end_drain(self) -> None:
         """The operator changes their mind."""
         node = self._draining
         if node is not None and node.number not in self._truth.lost:
-            await self._set_state(node, "up")
+            await self._membership.set_state(node, "up")
         self._draining = None
+
+    # -- clocks ----------------------------------------------------------------------------------------------
+
+    async def _jump_clocks(self) -> None:
+        """Of one process or of all, by seconds or by days; now and then somebody mends it."""
+        services: list[Service] = [*self._fronts, *self._stewards]
+        if self._chance.random() < 0.7:
+            services = [self._chance.choice(services)]
+        by_ms = self._chance.choice(_JUMPS_S) * self._chance.choice((1000, -1000))
+        before = [(service, self._clocks.ahead_ms(service.name)) for service in services]
+        for service, ahead_ms in before:
+            self._set_clock(service, ahead_ms + by_ms)
+        await asyncio.sleep(self._pause_s())
+        if self._chance.random() < 0.5:
+            for service, ahead_ms in before:
+                self._set_clock(service, ahead_ms)
+
+    def _set_clock(self, service: Service, ahead_ms: int) -> None:
+        if self._clocks.ahead_ms(service.name) != ahead_ms:
+            self._note(f"the clock of {service.name} is {ahead_ms} ms ahead")
+            self._clocks.set(service.name, ahead_ms)
 
     # -- fronts and stewards -----------------------------------------------------------------------------------
 

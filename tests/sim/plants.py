@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, Final
 
+from catalog import work
 from cluster import wire
 from cluster.errors import LinkError
 from cluster.ledger import Ledger
+from cluster.node.commit import Committer
 from cluster.node.group import Write
 from cluster.node.records import Records
 from cluster.node.segment import segment_path
-from cluster.node.store import Store
 from cluster.steward.mend import Mender
 from codec.block import BlockKey, Buffer, pack_key
+from tests.sim.catalogs import GRACE_MS
 
 
 @contextmanager
-def _replaced(owner: type, name: str, bad: Callable[..., Any]) -> Iterator[None]:
+def _replaced(owner: type | ModuleType, name: str, bad: Callable[..., Any]) -> Iterator[None]:
     good = getattr(owner, name)
     setattr(owner, name, bad)
     try:
@@ -32,10 +35,10 @@ def _replaced(owner: type, name: str, bad: Callable[..., Any]) -> Iterator[None]
 def ack_before_sync() -> Iterator[None]:
     """A node answers a put as durable without having synced it (P1)."""
 
-    def no_sync(self: Store, group: object, **_: object) -> None:
+    def no_sync(self: Committer, group: object, **_: object) -> None:
         return None
 
-    with _replaced(Store, "_sync_group", no_sync):
+    with _replaced(Committer, "_sync_group", no_sync):
         yield
 
 
@@ -82,7 +85,7 @@ def trust_memory() -> Iterator[None]:
 @contextmanager
 def forget_incarnation() -> Iterator[None]:
     """A restarted node syncs its tail, and the writer takes that for all it had acknowledged before (S1)."""
-    acknowledged, want_sync = Ledger.acknowledged, Store._want_sync
+    acknowledged, want_sync = Ledger.acknowledged, Committer._want_sync
 
     def carry_on(self: Ledger, stripe: int, copy: Any, appended: wire.Appended, nbytes: int) -> None:
         log = self._logs.get(copy[1])
@@ -98,17 +101,29 @@ def forget_incarnation() -> Iterator[None]:
             self.durable(entry.stripe, (entry.shard, node))
         self._logs[node].unsynced = []
 
-    def accept(self: Store, group: Any, write: Write) -> None:
+    def accept(self: Committer, group: Any, write: Write) -> None:
         assert isinstance(write.message, wire.Sync)
-        write.message = wire.Sync(self.incarnation, min(write.message.position, self._log.end))
+        write.message = wire.Sync(self._tail.incarnation, min(write.message.position, self._log.end))
         want_sync(self, group, write)
 
     with (
         _replaced(Ledger, "acknowledged", carry_on),
         _replaced(Ledger, "lost", keep),
         _replaced(Ledger, "synced", believe),
-        _replaced(Store, "_want_sync", accept),
+        _replaced(Committer, "_want_sync", accept),
     ):
+        yield
+
+
+@contextmanager
+def collect_early() -> Iterator[None]:
+    """Garbage is collected before its grace is over, under those who still read it (S21)."""
+    due_garbage = work.due_garbage
+
+    def due_early(reader: Any, numbers: Any, *, now_ms: int, limit: int) -> Any:
+        return due_garbage(reader, numbers, now_ms=now_ms + GRACE_MS // 2, limit=limit)
+
+    with _replaced(work, "due_garbage", due_early):
         yield
 
 
@@ -117,4 +132,5 @@ PLANTS: Final = {
     "drop-first": drop_first,
     "trust-memory": trust_memory,
     "forget-incarnation": forget_incarnation,
+    "collect-early": collect_early,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +14,10 @@ from catalog import objects
 from catalog.engine import Catalog
 from cluster import wire
 from cluster.blob_reader import BlobReader
-from cluster.blob_writer import BlobIds, BlobWriter, Receipt, WriterSettings
+from cluster.blob_writer import BlobIds, BlobWriter, WriterSettings
 from cluster.budget import ByteBudget
 from cluster.link import Link, LinkSettings
+from cluster.receipt import Receipt
 from cluster.steward import worker
 from cluster.steward.services import StewardServices, StewardSettings
 from cluster.stripe_read import ReaderSettings
@@ -25,7 +26,8 @@ from codec.geometry import Geometry
 from compose.fault_reporter import FaultReporter
 from compose.wiring import follow_nodes
 from s3front.blob_store import new_blob
-from tests.sim.catalogs import EPOCH_MS, close_catalog, open_catalog
+from tests.sim.catalogs import close_catalog, open_catalog
+from tests.sim.clocks import WallClocks
 from tests.sim.loop import Process, SimLoop
 from tests.sim.node import CLUSTER_ID, SECRET
 
@@ -40,6 +42,7 @@ class Surroundings:
     """What all processes of a schedule are put into."""
 
     loop: SimLoop
+    clocks: WallClocks
     catalog_path: Path
     geometry: Geometry
     note: Callable[[str], None]
@@ -68,6 +71,10 @@ class Service:
     def alive(self) -> bool:
         return not self.process.dead
 
+    def now_ms(self) -> int:
+        """Its wall clock."""
+        return self.surroundings.clocks.now_ms(self.name)
+
     def start(self) -> asyncio.Task[None]:
         """The task ends when it serves."""
         assert self.process.dead
@@ -81,6 +88,7 @@ class Service:
             around.catalog_path,
             around.loop,
             self.chance,
+            clock=self.now_ms,
             after_call=around.after_commit,
             on_fatal=lambda error: around.on_fatal(self.name, error),
         )
@@ -213,7 +221,7 @@ class SimSteward(Service):
             self.nodes,
             self.settings,
             monotonic=loop.time,
-            now_ms=lambda: EPOCH_MS + int(loop.now * 1000),
+            now_ms=self.now_ms,
             random=self.chance.randbytes,
         )
         self.working = asyncio.ensure_future(worker.run(services, asyncio.Event()))
@@ -223,11 +231,3 @@ class SimSteward(Service):
         error = None if working.cancelled() else working.exception()
         if error is not None:
             self.surroundings.on_fatal(self.name, error)
-
-
-async def pieces_of(body: bytes, stripe_bytes: int, pause_s: float) -> AsyncIterator[bytes]:
-    """A body as it comes from a client that is in no hurry."""
-    for at in range(0, len(body), stripe_bytes):
-        if pause_s:
-            await asyncio.sleep(pause_s)
-        yield body[at : at + stripe_bytes]

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -44,7 +45,9 @@ def main() -> int:
     gc.disable()
     sys.unraisablehook = lambda _: None  # coroutines of killed processes may be finalised at the very end
     planted = PLANTS[arguments.plant]() if arguments.plant else contextlib.nullcontext()
-    with world.Workshop() as workshop, planted:
+    workshop = world.Workshop()
+    _clear_up_when_ended(workshop)
+    with workshop, planted:
         if arguments.one:
             result = world.run(arguments.seed, workshop, tell=True)
             print(f"trace {result.trace}")
@@ -52,11 +55,29 @@ def main() -> int:
         return _many(arguments, workshop)
 
 
+def _clear_up_when_ended(workshop: world.Workshop) -> None:
+    """SIGTERM and SIGINT end the process at once, wherever it is, but leave no files behind."""
+
+    def end(number: int, _: object) -> None:
+        workshop.clear()
+        os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+
+
 def _side_by_side(jobs: int, seed: int) -> int:
     """The same command several times, with every so many-th seed each; the last option of a kind counts."""
     command = [sys.executable, "-m", "tests.sim.run", *sys.argv[1:], "--jobs", "1", "--step", str(jobs)]
     running = [subprocess.Popen([*command, "--seed", str(seed + number)]) for number in range(jobs)]
-    return max(process.wait() for process in running)
+
+    def pass_on(number: int, _: object) -> None:
+        for process in running:
+            process.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    return max(abs(process.wait()) for process in running)
 
 
 def _many(arguments: argparse.Namespace, workshop: world.Workshop) -> int:

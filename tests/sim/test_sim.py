@@ -3,14 +3,20 @@
 Each test runs the command as a user would: `python -m tests.sim.run`, which fixes the hash seed.
 """
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.sim.plants import PLANTS
 
 _SCHEDULES = 40
+_MEMORY = Path("/dev/shm")
 
 
 def _simulate(*arguments: str) -> tuple[int, str]:
@@ -46,16 +52,53 @@ def test_p1_p2_p3_p4_p6_p7_hold_in_short_schedules() -> None:
         ("drop-first", "P7: a delete"),
         ("trust-memory", "lacks stripe"),
         ("forget-incarnation", "P1: "),
+        ("collect-early", "S21: "),
     ],
 )
 def test_a_planted_bug_is_found_within_a_minute(plant: str, promise: str) -> None:
     """Red when the invariants do not see what the bug does."""
-    status, output = _simulate("--seed", "1", "--seconds", "60", "--plant", plant, "--lines", "0")
+    status, output = _simulate("--seed", "100", "--seconds", "60", "--plant", plant, "--lines", "0")
     assert status == 1, output
     assert f"failed: {promise}" in output or promise in output, output
 
 
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGTERM, 2), (signal.SIGINT, 1)])
+def test_a_run_that_is_told_to_end_leaves_no_files(number: signal.Signals, jobs: int) -> None:
+    """In the middle of its schedules. Red when the signal's default action, or an exception on whatever frame of
+    the simulated store it meets, is all there is."""
+    command = [sys.executable, "-m", "tests.sim.run", "--seed", "1", "--seconds", "60", "--jobs", str(jobs)]
+    running = subprocess.Popen(command, start_new_session=True)
+    try:
+        workers = _until(lambda: _workers(running.pid, jobs), running)
+        folders = [_MEMORY / f"trivet-sim-{pid}" for pid in workers]
+        assert all(folder.is_dir() for folder in folders)
+        running.send_signal(number)
+        assert running.wait(20) != 0
+        assert not [folder for folder in folders if folder.exists()]
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+
+
+def _until(found: Callable[[], list[int]], running: "subprocess.Popen[bytes]") -> list[int]:
+    """What is found once it is; bounded by the end of the process."""
+    while running.poll() is None:
+        if workers := found():
+            return workers
+        time.sleep(0.02)
+    raise AssertionError("it ended by itself")
+
+
+def _workers(pid: int, jobs: int) -> list[int]:
+    """The processes that play schedules now; none as long as one of them does not."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    pids = [pid] if jobs == 1 else [int(child) for child in children]
+    playing = [worker for worker in pids if list(_MEMORY.glob(f"trivet-sim-{worker}/run-*"))]
+    return playing if len(playing) == jobs else []
+
+
 def test_all_plants_are_tried() -> None:
     """Red when a plant is added without a test."""
-    tried = {"ack-before-sync", "drop-first", "trust-memory", "forget-incarnation"}
+    tried = {"ack-before-sync", "drop-first", "trust-memory", "forget-incarnation", "collect-early"}
     assert set(PLANTS) == tried

@@ -11,12 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from catalog.model import BlobRow, Run
 from cluster.placement import copies
+from cluster.steward.progress import RebalanceProgress
 from codec.block import BlockKey, pack_key, unpack_key
 from codec.geometry import Geometry
+from tests.sim.grace import GraceWatch, Place
 from tests.sim.node import SimNode
 
+_NEVER_MS = 1 << 62
 _LONG_DOWN_S = 8.0  # a node that is down for longer does not count as alive at a commit
 
 
@@ -34,16 +39,19 @@ class Health(NamedTuple):
 class Truth:
     """Looks at the catalog's file and at the disks; changes nothing."""
 
-    def __init__(self, connection: Any, nodes: Sequence[SimNode]) -> None:
+    def __init__(self, connection: Any, nodes: Sequence[SimNode], grace: GraceWatch) -> None:
         self._cursor = connection.cursor()
+        self._grace = grace
         self._nodes = {node.number: node for node in nodes}
         self.lost: dict[int, float] = {}  # nodes whose disks a schedule took away, and when
+        self.removed: set[int] = set()  # nodes that left the store, empty as it was thought
         self._placements: dict[int, tuple[int, ...]] = {0: ()}
         self._seen: dict[bytes, tuple[int, tuple[tuple[int, int], ...]]] = {}
         self.blobs: dict[bytes, BlobRow] = {}
         self.excused: set[tuple[int, Path, int]] = set()  # (node, file, record offset) that a schedule broke
         self.born_bad: set[tuple[int, Path, int]] = set()  # the same, while they were written
         self._before: dict[tuple[int, bytes], Health] = {}
+        self._present: list[bytes] = []  # of the keys that a delete names, those that were there before it
         self.commits = 0
         self.moves = 0
         self.counted_blobs = 0
@@ -55,6 +63,10 @@ class Truth:
     def lose(self, number: int, now: float) -> None:
         """Nothing on that node's disk counts any more."""
         self.lost[number] = now
+
+    def remove(self, number: int) -> None:
+        """That node is no longer part of the store, and nothing on it may be needed."""
+        self.removed.add(number)
 
     # -- the catalog -----------------------------------------------------------------------------------------
 
@@ -108,16 +120,43 @@ class Truth:
                 moved.append((self.blobs[blob_id], blob))
             else:
                 new.append(blob)
+        gone = [blob for blob_id, blob in self.blobs.items() if blob_id not in blobs]
         self.blobs, self._seen = blobs, seen
+        self._tell_grace(new, moved, gone)
         return new, moved
 
-    def waiting(self) -> dict[str, int]:
-        """Rows of the queues."""
-        tables = ("garbage", "repairs", "extra_copies")
-        present = {row[0] for row in self._rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    def _tell_grace(
+        self, new: Sequence[BlobRow], moved: Sequence[tuple[BlobRow, BlobRow]], gone: Sequence[BlobRow]
+    ) -> None:
+        for blob in (*new, *(after for _, after in moved)):
+            self._grace.named(self._places(blob))
+        for before, after in moved:
+            self._grace.left(self._places(before) - self._places(after))
+        for blob in gone:
+            self._grace.left(self._places(blob))
+
+    def _places(self, blob: BlobRow) -> set[Place]:
         return {
-            table: self._rows(f"SELECT count(*) FROM {table}")[0][0] for table in tables if table in present
+            (pack_key(BlockKey(blob.id, stripe, shard)), node) for stripe, shard, node in self._copies(blob)
         }
+
+    def waiting(self, *tables: str) -> dict[str, int]:
+        """Rows of these queues, where there are any."""
+        counts = {table: self._rows(f"SELECT count(*) FROM {table}")[0][0] for table in tables}
+        return {table: count for table, count in counts.items() if count}
+
+    def last_due_ms(self) -> int:
+        """When the last of what waits for its deletion is due; what waits for a node is not in question."""
+        tables = ("garbage", "extra_copies")
+        due_ms: list[int] = [
+            self._rows(f"SELECT coalesce(max(due_ms), 0) FROM {table} WHERE due_ms < ?", _NEVER_MS)[0][0]
+            for table in tables
+        ]
+        return max(due_ms)
+
+    def _is_rebalancing(self) -> bool:
+        rows = self._rows("SELECT state FROM progress WHERE name = 'rebalance'")
+        return bool(rows) and msgspec.msgpack.decode(rows[0][0], type=RebalanceProgress).active
 
     # -- the disks -------------------------------------------------------------------------------------------
 
@@ -148,7 +187,9 @@ class Truth:
 
     def is_good(self, blob_id: bytes, stripe: int, shard: int, node: int) -> bool:
         """Whether that block is whole on that disk."""
-        return node not in self.lost and self._nodes[node].holds(pack_key(BlockKey(blob_id, stripe, shard)))
+        if node in self.lost or node in self.removed:
+            return False
+        return self._nodes[node].holds(pack_key(BlockKey(blob_id, stripe, shard)))
 
     def is_broken(self, blob_id: bytes, stripe: int, shard: int, node: int) -> bool:
         """Whether a schedule broke the copy that the node would read, though an older one may still be whole."""
@@ -235,13 +276,17 @@ class Truth:
 
     def before_delete(self, node: SimNode, keys: Sequence[bytes]) -> None:
         """Remember how the blobs are that a delete touches."""
+        self._present = [key for key in keys if node.entry(key) is not None]
         for blob_id in {unpack_key(key).blob for key in keys}:
             blob = self.blobs.get(blob_id)
             if blob is not None:
                 self._before[node.number, blob_id] = self.health(blob)
 
     def after_delete(self, node: SimNode, keys: Sequence[bytes]) -> None:
-        """P6, P7: a delete takes nothing that a referenced blob needs."""
+        """P6, P7: a delete takes nothing that a referenced blob needs; S21: nor what was needed lately."""
+        for key in self._present:
+            if node.entry(key) is None and (wrong := self._grace.deleted((key, node.number))):
+                raise Violation(f"S21: {unpack_key(key)} was {wrong}")
         for blob_id in sorted({unpack_key(key).blob for key in keys}):
             before = self._before.pop((node.number, blob_id), None)
             if before is None:
@@ -253,27 +298,33 @@ class Truth:
                     f" from {before} to {after}"
                 )
 
-    def unhealed(self) -> str:
-        """What is not yet as it should be after a quiet time; "" when all is well."""
-        self.look()
-        waiting = {table: count for table, count in self.waiting().items() if count}
+    def unprotected(self) -> str:
+        """What is not yet as redundant as it should be after a quiet time, whatever clocks say; "" when all is.
+        Call `look` before."""
+        waiting = self.waiting("repairs")
         if waiting:
             return f"queues: {waiting}"
-        expected: set[tuple[int, bytes]] = set()
         for blob in self.blobs.values():
             for stripe, shard, node in self._copies(blob):
-                expected.add((node, pack_key(BlockKey(blob.id, stripe, shard))))
                 if not self.is_good(blob.id, stripe, shard, node):
                     return f"blob {blob.id.hex()} {_said(blob)} lacks stripe {stripe} shard {shard} on node {node}"
             for nodes in (blob.nodes, *(run.nodes for run in blob.runs)):
                 width = blob.k + blob.m
                 if len(nodes) != width or len(set(nodes)) != width or 0 in nodes:
                     return f"blob {blob.id.hex()} lies on {_said(blob)}"
+        return "the rebalancing goes on" if self._is_rebalancing() else ""
+
+    def leftovers(self) -> str:
+        """What should be gone after a quiet time and is not; "" when all is well. Call `look` before."""
+        waiting = self.waiting("garbage", "extra_copies")
+        if waiting:
+            return f"queues: {waiting}"
+        expected = {(node, key) for blob in self.blobs.values() for key, node in self._places(blob)}
         held = {
             (node.number, key)
             for node in self._nodes.values()
+            if node.number not in self.lost and node.number not in self.removed
             for key in node.listed()
-            if node.number not in self.lost
         }
         extra = held - expected
         if extra:

@@ -5,33 +5,32 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import os
 import random
 import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pysqlite3.dbapi2 as driver
 
-from catalog import nodes as node_rows
-from catalog.errors import CatalogError
-from catalog.transaction import Transaction
 from cluster.steward.services import StewardSettings
 from codec.geometry import Geometry
-from tests.sim.catalogs import copy_template, make_template
+from tests.sim.catalogs import GRACE_MS, copy_template, make_template
 from tests.sim.clients import KEYS, Clients, put
+from tests.sim.clocks import WallClocks
+from tests.sim.grace import GraceWatch
 from tests.sim.loop import SimLoop
+from tests.sim.membership import Membership
 from tests.sim.nemesis import Nemesis
 from tests.sim.network import Network
 from tests.sim.node import SimNode
 from tests.sim.processes import SimFront, SimSteward, Surroundings
 from tests.sim.truth import Truth, Violation
-
-T = TypeVar("T")
 
 STRIPE_BYTES = 4096
 QUIET_S_MAX = 400.0
@@ -108,9 +107,9 @@ STEWARD = StewardSettings(
 
 @dataclass
 class Workshop:
-    """Templates of catalogs, and where schedules keep their files. Own it by `with`."""
+    """Templates of catalogs, and where schedules keep their files; of this process. Own it by `with`."""
 
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="trivet-sim-", dir=_memory())))
+    folder: Path = field(default_factory=lambda: _memory() / f"trivet-sim-{os.getpid()}")
     _templates: dict[int, Path] = field(default_factory=dict)
 
     def template(self, nodes: int) -> Path:
@@ -125,6 +124,8 @@ class Workshop:
         return self._templates[nodes]
 
     def __enter__(self) -> Workshop:
+        self.clear()  # of a process of the same number that was killed
+        self.folder.mkdir(mode=0o700)
         # Coroutines of killed processes are finalised some time; what they say then is of no interest.
         self._hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         self._warnings = warnings.catch_warnings()
@@ -136,7 +137,11 @@ class Workshop:
         gc.collect()
         self._warnings.__exit__(None, None, None)
         sys.unraisablehook = self._hook
-        shutil.rmtree(self.folder)
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove all files; may be called at any time."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _stack(coroutine: Any) -> Iterator[str]:
@@ -148,9 +153,10 @@ def _stack(coroutine: Any) -> Iterator[str]:
         coroutine = coroutine.cr_await
 
 
-def _memory() -> str | None:
+def _memory() -> Path:
     """Files that need not survive anything lie in memory where there is such a place."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() else Path(tempfile.gettempdir())
 
 
 def run(seed: int, workshop: Workshop, *, tell: bool = False) -> Result:
@@ -188,11 +194,14 @@ class World:
         self.nodes = [self._new_node(number) for number in range(1, shape.nodes + 1)]
         self._gone: list[SimNode] = []
         self._connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
-        self.truth = Truth(self._connection, self.nodes)
+        self.clocks = WallClocks(loop)
+        self.grace = GraceWatch(loop, self.clocks, GRACE_MS)
+        self.truth = Truth(self._connection, self.nodes, self.grace)
         for node in self.nodes:
             self._watch(node)
         around = Surroundings(
             loop,
+            self.clocks,
             path,
             Geometry(shape.k, shape.m, STRIPE_BYTES),
             self.note,
@@ -211,6 +220,7 @@ class World:
             note=self.note,
             fail=self.fail,
             may_fail=self._may_fail,
+            cut_short=self.grace.cut_short.__contains__,
         )
         self.nemesis = Nemesis(
             loop,
@@ -220,9 +230,15 @@ class World:
             fronts=self.fronts,
             stewards=self.stewards,
             truth=self.truth,
+            clocks=self.clocks,
+            membership=Membership(
+                self.fronts,
+                width=shape.k + shape.m,
+                begin=self._begin_node,
+                end=self._end_node,
+                note=self.note,
+            ),
             note=self.note,
-            replace=self._replace,
-            set_state=self._set_state,
         )
         self._quiet_since = float("inf")
 
@@ -242,56 +258,22 @@ class World:
         node.before_delete = self.truth.before_delete
         node.after_delete = self._after_delete
 
-    async def _replace(self, node: SimNode) -> None:
-        """What `node replace` does: the row is retired, another one begins (S23)."""
-        number = await self._command(lambda tx: self._retire(tx, node))
-        self.nodes.remove(node)
-        self._gone.append(node)
+    def _begin_node(self, number: int) -> SimNode:
         fresh = self._new_node(number)
         self._watch(fresh)
         self.truth.add(fresh)
         self.nodes.append(fresh)
         self.nemesis.watch(fresh)
         fresh.start()
+        return fresh
 
-    def _retire(self, tx: Transaction, node: SimNode) -> int:
-        numbers = [row.number for row in node_rows.list_nodes(tx)]
-        number = max(numbers) + 1
-        node_rows.rename(tx, node.number, f"{node.name}#{node.number}")
-        node_rows.set_state(tx, node.number, node_rows.REMOVED)
-        row = node_rows.register(
-            tx,
-            node_id=number.to_bytes(16, "big"),
-            name=f"node-{number}",
-            region=f"region-{node.number}",
-            zone="",
-            host=f"node-{number}",
-            port=1,
-        )
-        assert row.number == number, "numbers are given in order"
-        return number
-
-    async def _set_state(self, node: SimNode, state: str) -> None:
-        """What an operator's `node drain` and `undrain` do."""
-
-        def change(tx: Transaction) -> None:
-            row = next(row for row in node_rows.list_nodes(tx) if row.number == node.number)
-            if row.state != node_rows.REMOVED:
-                node_rows.set_state(tx, node.number, state)
-
-        await self._command(change)
-        self.note(f"{node.name} is {state}")
-
-    async def _command(self, change: Callable[[Transaction], T]) -> T:
-        """Until it is done, through whichever front lives."""
-        while True:
-            front = next((front for front in self.fronts if front.alive and not front.process.frozen), None)
-            if front is not None:
-                try:
-                    return await front.call(front.catalog.write(change))
-                except (ConnectionError, CatalogError):
-                    pass
-            await asyncio.sleep(0.5)
+    def _end_node(self, node: SimNode, replaced: bool) -> None:
+        if not replaced:
+            self.truth.remove(node.number)
+            node.thaw()
+            node.crash(power=False)
+        self.nodes.remove(node)
+        self._gone.append(node)
 
     # -- what happens ----------------------------------------------------------------------------------------
 
@@ -399,12 +381,34 @@ class World:
         until = self.loop.now + QUIET_S_MAX
         while True:
             await asyncio.sleep(_LOOK_S)
-            wrong = self.truth.unhealed()
+            wrong = await self._unhealed()
             if not wrong:
                 break
             if self.loop.now > until:
                 raise Violation(f"after {QUIET_S_MAX:.0f} quiet seconds: {wrong}")
         self.note("healed")
+
+    async def _unhealed(self) -> str:
+        self.truth.look()
+        wrong = self.truth.unprotected()
+        if wrong:
+            return wrong
+        wrong = await self.nemesis.settle()
+        if not wrong:
+            self.truth.look()
+            wrong = self.truth.leftovers()
+        if wrong and self.clocks.jumped:
+            self._wait_for_clocks()
+        return wrong
+
+    def _wait_for_clocks(self) -> None:
+        """What a wrong clock put off is due some day: that day comes, for all that are behind it."""
+        day_ms = self.truth.last_due_ms()
+        for service in (*self.fronts, *self.stewards):
+            behind_ms = day_ms - self.clocks.now_ms(service.name)
+            if behind_ms > QUIET_S_MAX * 500:
+                self.note(f"{service.name} waits {behind_ms} ms")
+                self.clocks.set(service.name, self.clocks.ahead_ms(service.name) + behind_ms)
 
     async def _read_all(self) -> None:
         for front in self.fronts:

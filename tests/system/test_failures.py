@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
+from catalog import work
 from conformance.bench.load import LoadPlan, LoadResult, run_in_process
 from tests.system.conftest import Store, is_running, until
-from tests.system.redundancy import below_full_redundancy
+from tests.system.redundancy import below_full_redundancy, with_catalog
 
 BUCKET = "failures"
 MIB = 1 << 20
@@ -105,6 +106,17 @@ def connected(store: Store) -> Callable[[], bool]:
     return lambda: not below_full_redundancy(store)
 
 
+def mttr(store: Store, seen: int) -> str:
+    """From the detection of the last failure to full redundancy, as the steward noted it after `seen` others."""
+    until(lambda: len(restored(store)) > seen, "the steward noted that redundancy is restored", 10.0)
+    return restored(store)[-1]
+
+
+def restored(store: Store) -> list[str]:
+    events = with_catalog(store, lambda catalog: catalog.read(work.list_events))
+    return [event.detail for event in events if event.kind == "redundancy-restored"]
+
+
 @pytest.mark.parametrize("how", AWAY)
 @pytest.mark.parametrize("away", NODES)
 def test_p2_what_is_written_without_a_node_survives_the_loss_of_either_other(
@@ -113,12 +125,14 @@ def test_p2_what_is_written_without_a_node_survives_the_loss_of_either_other(
     """Red when a degraded write stores each shard once (two of three nodes, one shard each)."""
     client = failing.client()
     prefix = f"{how}-{away}"
+    seen = len(restored(failing))
     put_all(client, f"before-{prefix}")
     with AWAY[how](failing, away):
         put_all(client, prefix)
         check_all(client, prefix)
         check_all(client, f"before-{prefix}")
     until(connected(failing), "the store is whole again", 60.0)
+    print(f"MTTR with {away} {how}: {mttr(failing, seen)}")
     for other in NODES:
         with frozen(failing, other):
             check_all(client, prefix)

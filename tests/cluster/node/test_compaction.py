@@ -762,3 +762,60 @@ def test_space_comes_back_beside_reads_and_writes(memory_path: Path) -> None:
     found = {key for key, _, _ in store.inventory(b"", 5000).entries}
     assert found == {pack_key(key_of(n)) for n in live}
     store.abandon()
+
+
+# -- small segments --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_many_restarts_leave_few_segments(memory_path: Path, crash: bool) -> None:
+    """Each start that is written to leaves a segment of its own. Red when small segments are not merged."""
+    node = NodeBench(memory_path, segment_bytes=1 << 20)
+    worst = 0
+    for number in range(200):
+        assert node.put(number, data(number)) == Status.OK
+        node.compact(2)
+        worst = max(worst, len(node.segments()))
+        if crash:
+            node.kill()
+        else:
+            node.restart()
+    assert worst <= 20
+    assert [node.read(n) for n in range(200)] == [data(n) for n in range(200)]
+    node.check_usage()
+    status = node.store.status()
+    assert status.segment_bytes < 1.2 * status.live_bytes
+    node.lose_index()
+    assert [node.read(n) for n in range(200)] == [data(n) for n in range(200)]
+    assert node.damage() == {}
+    node.store.abandon()
+
+
+def test_a_few_small_segments_are_left_alone(small: NodeBench) -> None:
+    """Merging has its price: not for eight files, and not the full ones, however many there are."""
+    fill(small, range(100))
+    for number in range(100, 107):
+        small.restart()
+        small.put(number, payload_of(number, 2000))
+    small.restart()
+    files = small.segments()
+    small.compact()
+    assert small.segments() == files
+
+
+def test_small_segments_that_can_not_go_are_not_read_for_ever(small: NodeBench) -> None:
+    """One with a rotten block stays until it is repaired; the others are merged, and then there is peace."""
+    for number in range(20):
+        small.put(number, payload_of(number, 2000))
+        small.restart()
+    small.rot(3)
+    small.compact()
+    assert len(small.segments()) <= 3
+    assert [key for key, _, _ in small.store.damaged(b"", 9).entries] == [pack_key(key_of(3))]
+    calls = small.disk.calls["read_disk"]
+    small.compact(10)
+    assert small.disk.calls["read_disk"] == calls
+    small.put(3, payload_of(3, 2000))
+    small.compact()
+    assert [small.read(n) for n in range(20)] == [payload_of(n, 2000) for n in range(20)]
+    assert small.damage() == {"rotten": 1}

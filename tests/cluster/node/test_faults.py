@@ -153,3 +153,21 @@ def test_s5_rot_is_listed_until_the_block_is_repaired_or_deleted(small: NodeBenc
     small.append(0, data(0), sync=True, repair=True)
     small.delete(1)
     assert [key for key, _, _ in small.store.damaged(b"", 9).entries] == [packed(2)]
+
+
+@pytest.mark.parametrize("op", ["put", "delete"])
+def test_s2_rot_is_listed_again_when_what_covered_it_is_withdrawn(small: NodeBench, op: str) -> None:
+    """Red when the list forgets a bad copy as soon as another one is appended."""
+    assert [small.put(n, data(n)) for n in range(2)] == [Status.OK] * 2
+    small.rot(1)
+    assert small.put(1, data(1), sync=False) == Status.OK
+    assert small.store.status().damaged_blocks == 0
+    small.disk.traps.append(Trap("fdatasync", errno.EIO))
+    assert (small.put(2, data(2)) if op == "put" else small.delete(0)) == Status.FAILED
+    ((key, sequence, kind),) = small.store.damaged(b"", 9).entries
+    assert (key, sequence, kind) == (packed(1), small.held()[packed(1)], "rotten")
+    assert small.put(1, data(1)) == Status.OK
+    assert small.store.status().damaged_blocks == 0
+    small.disk.traps.append(Trap("fdatasync", errno.EIO))
+    assert small.put(3, data(3)) == Status.FAILED
+    assert small.store.status().damaged_blocks == 0

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from cluster.node.identity import NodeRefused
-from cluster.node.index import Index, IndexState
-from cluster.node.recovery import Gap, Record, scan
+from cluster.node.index import Index, IndexDamaged, IndexState
+from cluster.node.scan import Gap, Record, scan
 from cluster.node.segment import (
     SegmentWriter,
     pack_table_entry,
@@ -191,6 +191,22 @@ def test_s4_damage_below_the_synced_position_is_reported_and_passed(bench: NodeB
         bench.read(2)  # known, so that the front finds it rotten and repairs it
     assert bench.put(2) == Status.OK
     assert bench.read(2) == payload_of(2)
+
+
+def test_s5_a_start_lists_the_rot_that_it_keeps(bench: NodeBench) -> None:
+    """Repair hears of it at once. Red when it is left to the scrub; red when what was covered since is listed."""
+    for number in range(4):
+        bench.append(number, sync=True)
+    for number in (1, 2):
+        bench.rot(number)
+    second = bench.append(2, sync=True, repair=True)
+    bench.kill()
+    entries = bench.store.damaged(b"", 9).entries
+    assert [(key, kind) for key, _, kind in entries] == [(pack_key(key_of(1)), "rotten")]
+    assert entries[0][1] == bench.held()[pack_key(key_of(1))]
+    assert bench.held()[pack_key(key_of(2))] == second.sequence
+    assert bench.append(1, repair=True, sync=True)
+    assert bench.store.status().damaged_blocks == 0
 
 
 def test_s4_nothing_is_truncated(bench: NodeBench) -> None:
@@ -525,7 +541,7 @@ def test_s7_an_index_found_damaged_while_it_is_brought_up_to_date_is_made_anew(
     bench.put(2)
     bench.store.abandon()
     bench.disk.kill()
-    get, damaged = Index.get, [lmdb.PageNotFoundError("planted")]
+    get, damaged = Index.get, [IndexDamaged("planted")]
 
     def fail_once(index: Index, key: bytes) -> bytes | None:
         if damaged:

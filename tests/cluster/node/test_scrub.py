@@ -230,3 +230,19 @@ def test_blocks_that_come_and_go_meanwhile(bench: NodeBench) -> None:
         bench.checkpoint()
         number += 1
     assert found(bench) == {key(25): "rotten"}
+
+
+@pytest.mark.parametrize("at", [0, 8, 20])
+def test_a_record_that_recovery_left_out_of_the_key_table_is_found(bench: NodeBench, at: int) -> None:
+    """Its header rots, then the node stops without a clean end: recovery seals the segment with a table of what
+    it can read, and the index still names the block. The simulation found it. Red when the scrub of a sealed
+    segment believes the key table alone."""
+    fill(bench, 5)
+    bench.checkpoint()
+    bench.rot(2, at=at)
+    bench.kill()
+    path, _ = bench.place(4)
+    assert bench.store.scrub._read_table(int(path.stem, 16)) is not None, "recovery sealed the segment"
+    assert bench.place_of(2) == int(path.stem, 16), "the index still names it there"
+    scrub(bench)
+    assert found(bench) == {key(2): "rotten"}
