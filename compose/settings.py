@@ -194,7 +194,7 @@ class Settings:
         ),
     )
     segment_bytes: int = field(
-        default=256 << 20,
+        default=64 << 20,
         metadata=_about(
             "TRIVET_SEGMENT_BYTES",
             "size at which a node begins another segment file",

@@ -14,7 +14,7 @@ class NodeConfig:
     cluster_id: bytes
     secret: bytes = field(repr=False)
     node_id: bytes | None = None  # refuse the directory of another node than this
-    segment_bytes: int = 256 << 20  # a segment is sealed before it grows beyond this
+    segment_bytes: int = 64 << 20  # a segment is sealed before it grows beyond this
     index_flush_s: float = 1.0  # recent index entries reach the index file this often
     index_map_bytes: int = 64 << 30  # address space, not memory: upper limit of the index file
     index_recent_max: int = 200_000  # entries waiting for the index file; above that puts are refused
