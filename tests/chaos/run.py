@@ -173,7 +173,8 @@ class Chaos:
         with kind(number):
             self._wait(duration_s)
         self.outcome.faults[name] += 1
-        self._wait(self._random.uniform(0.2, 1.5))  # what follows a fault counts as its doing
+        # What follows a fault counts as its doing; a disk that was full is looked at once a second by its node.
+        self._wait(self._random.uniform(0.2, 1.5) + (2.5 if kind == self._fill_disk else 0.0))
         self._in_force = "nothing"
         self._wait(self._random.uniform(0.0, 0.5))
 
