@@ -5,6 +5,8 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from catalog import nodes, work
 from catalog.model import NodeRow
 from catalog.transaction import Transaction
@@ -65,9 +67,9 @@ class HealthWatch:
         deadline_s = self._services.settings.status_deadline_s
         try:
             reply = await link.call(int(wire.Op.STATUS), _ASK, None, deadline_s)
-        except LinkError:
+            return wire.decode_node_status(reply.header)
+        except (LinkError, msgspec.DecodeError):
             return None
-        return wire.decode_node_status(reply.header)
 
     def _silent_s(self, number: int, answer: wire.NodeStatus | None, asked_s: float, now: float) -> float:
         """How long the node has been silent; only a second question in vain makes it more than 0.0: the

@@ -53,16 +53,27 @@ async def verify_blocks(
     return found
 
 
+async def status(services: StewardServices, node: int) -> wire.NodeStatus:
+    """What the node knows of itself."""
+    reply = await call(services, node, wire.Op.STATUS, wire.StatusRequest())
+    with _sense_from(node):
+        return wire.decode_node_status(reply.header)
+
+
+async def inventory_page(services: StewardServices, node: int, after: bytes) -> wire.InventoryPage:
+    """One page of the blocks that a node holds, behind the key `after`, in key order."""
+    ask = wire.Inventory(after, services.settings.inventory_entries)
+    reply = await call(services, node, wire.Op.INVENTORY, ask)
+    with _sense_from(node):
+        return wire.decode_inventory_page(reply.header)
+
+
 async def inventory(
     services: StewardServices, node: int, after: bytes
 ) -> AsyncGenerator[tuple[bytes, int, int], None]:
-    """(packed key, sequence, payload length) of the blocks a node holds behind the key `after`, in key order,
-    a page at a time."""
+    """(packed key, sequence, payload length) of all blocks a node holds behind the key `after`, in key order."""
     while True:
-        ask = wire.Inventory(after, services.settings.inventory_entries)
-        reply = await call(services, node, wire.Op.INVENTORY, ask)
-        with _sense_from(node):
-            page = wire.decode_inventory_page(reply.header)
+        page = await inventory_page(services, node, after)
         for entry in page.entries:
             yield entry
         if not page.more or not page.entries:

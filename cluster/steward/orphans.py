@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from catalog import blobs, leases, objects, work
 from catalog.transaction import Transaction
-from cluster import wire
 from cluster.errors import LinkError
+from cluster.steward import node_calls
 from cluster.steward.garbage import Blocks, delete_blocks
 from cluster.steward.services import StewardServices
 from cluster.steward.tenure import Tenure
@@ -82,12 +82,10 @@ class OrphanCollector:
     async def _page(self, tenure: Tenure, node: int) -> bool:
         """Note the orphans of one page, and delete all after the last one. True when done with the node."""
         if self._allowed is None:
-            status = await self._call(node, wire.Op.STATUS, wire.StatusRequest())
-            blocks = wire.decode_node_status(status.header).blocks
+            status = await node_calls.status(self._services, node)
             settings = self._services.settings
-            self._allowed = max(blocks * settings.orphan_share_max, settings.orphan_floor_blocks)
-        ask = wire.Inventory(self._after, self._services.settings.inventory_entries)
-        page = wire.decode_inventory_page((await self._call(node, wire.Op.INVENTORY, ask)).header)
+            self._allowed = max(status.blocks * settings.orphan_share_max, settings.orphan_floor_blocks)
+        page = await node_calls.inventory_page(self._services, node, self._after)
         old = [(key, sequence) for key, sequence, _ in page.entries if _epoch(key) <= self._horizon]
         self._orphans += await self._unknown(old)
         if len(self._orphans) > self._allowed:
@@ -110,12 +108,6 @@ class OrphanCollector:
         detail = f"more than {self._allowed:.0f} blocks up to epoch {self._horizon} are in no row; none was deleted"
         log.error("node %d: %s", node, detail)
         await tenure.write(lambda tx: work.record_event(tx, "orphans-refused", node=node, detail=detail))
-
-    async def _call(self, node: int, op: wire.Op, message: wire.Message) -> wire.Frame:
-        link = self._services.nodes.link(node)
-        if link is None:
-            raise LinkError(f"node {node} is not part of the cluster")
-        return await link.call(int(op), wire.encode(message), None, self._services.settings.delete_deadline_s)
 
     def _forget_node(self) -> None:
         self._after, self._orphans, self._allowed = b"", [], None

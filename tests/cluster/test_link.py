@@ -2,13 +2,11 @@
 
 import asyncio
 import re
-import select
 import socket
 import time
 from typing import Any
 
 import pytest
-import uvloop
 
 from cluster import wire
 from cluster.errors import CallLate, DeadlineExceeded, LinkBusy, LinkDown, RemoteFault
@@ -251,43 +249,6 @@ async def test_a_stall_teaches_its_length_only_once(nodes: RealNodes) -> None:
         proxy.replies_flow.set()
         await asyncio.gather(*calls)
         assert link.latency[STATUS].high_s < 0.5 * (time.monotonic() - held_s)
-
-
-def test_a_pause_of_our_own_is_not_blamed_on_the_nodes(nodes: RealNodes) -> None:
-    """This process stood still for ten seconds; the reply was there all the while. Red on a loop that runs
-    timers before it reads, as libuv did once: then `_sweep` must put its judgement off."""
-    ahead_s = 0.0
-
-    async def play() -> None:
-        nonlocal ahead_s
-        info = nodes[1].info
-        link = Link(
-            info.address,
-            secret=SECRET,
-            cluster_id=CLUSTER_ID,
-            node_id=info.node_id,
-            role=wire.Role.FRONT,
-            clock=lambda: time.monotonic() + ahead_s,
-        )
-        async with link:
-            await link.wait_up()
-            connection = link._connection
-            assert connection is not None
-            for _ in range(5):
-                call = link.call(STATUS, ASK_STATUS, None, 5)
-                await asyncio.sleep(0)  # it is sent
-                await asyncio.sleep(0)
-                paused_s = time.monotonic()
-                readable = [connection.transport.get_extra_info("socket").fileno()]
-                while time.monotonic() < paused_s + 0.01:
-                    select.select(readable, [], [], 0.001)
-                ahead_s += 10
-                await call
-            assert link.up
-            assert link.breaker.closed
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(play())
 
 
 async def test_a_closed_link_is_down_and_ends_its_calls(nodes: RealNodes) -> None:

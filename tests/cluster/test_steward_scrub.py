@@ -9,13 +9,14 @@ import pytest
 import pytest_asyncio
 from msgspec import structs
 
-from catalog import placements, work
+from catalog import leases, placements, work
 from catalog.model import NewBlob
 from cluster import wire
 from cluster.steward import progress
 from cluster.steward import scrub as scrub_module
 from cluster.steward.damaged import DamageWatch
 from cluster.steward.health import HealthWatch
+from cluster.steward.orphans import OrphanCollector
 from cluster.steward.progress import ScrubProgress, ScrubRequest
 from cluster.steward.scrub import Scrubber
 from cluster.steward.tenure import Tenure
@@ -272,6 +273,15 @@ async def test_a_node_that_answers_nonsense_is_left_out_too(
     assert (state.passes, state.missing, state.extra) == (1, 0, 0)
     statuses = {2: wire.NodeStatus(b"", 1, 0, 0, 0, 0, {}, False, False, damaged_blocks=1)}
     assert not await DamageWatch(world.services(), lambda: statuses).step(tenure)
+    health = HealthWatch(world.services())
+    await health.step(tenure)
+    assert health.statuses.keys() == {1, 3}, "no answer that could be understood"
+    for _ in range(world.services().settings.orphan_epochs + 1):
+        await tenure.write(leases.advance_epoch)
+    orphans = OrphanCollector(world.services())
+    orphans.begin()
+    while await orphans.step(tenure):
+        pass
 
 
 async def test_a_pass_that_was_asked_for_reads_every_block_from_the_disks(
