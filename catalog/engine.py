@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MANIFEST_PARTS_CACHED = 20_000
+_MIGRATION_WAIT_S = 5.0
 
 
 class CatalogSettings(Struct, frozen=True):
@@ -118,7 +119,7 @@ _GENERATION = Statement(sa.select(schema.meta.c.config_generation))
 
 
 def _bring_up_to_date(database: sqlite.Sqlite) -> None:
-    connection = database.connect(query_only=False)
+    connection = database.connect(query_only=False, busy_timeout_ms=int(_MIGRATION_WAIT_S * 1000))
     revision = sqlite.revision_of(connection)
     if revision == schema.HEAD_REVISION:
         connection.close()

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 """The newest migration this code knows."""
 
 metadata = MetaData()
@@ -61,6 +61,31 @@ buckets = Table(
     Column("lock_default", LargeBinary),  # default retention (object lock); NULL: no lock
     Column("configuration", LargeBinary),
     sqlite_autoincrement=True,
+)
+
+
+# What lies in each bucket, counted as it changes: an operator and a quota must not wait for a scan.
+bucket_usage = Table(
+    "bucket_usage",
+    metadata,
+    Column("bucket_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("objects", BigInteger, nullable=False),  # keys with a current version that is no delete marker
+    Column("versions", BigInteger, nullable=False),  # all versions, the current ones and delete markers too
+    Column("bytes", BigInteger, nullable=False),  # of all versions, as their owner counts them
+    sqlite_with_rowid=False,
+)
+
+# Access keys beside the root key, which is no row: it must work when the catalog holds none.
+access_keys = Table(
+    "access_keys",
+    metadata,
+    Column("access_key", Text, primary_key=True),
+    Column("sealed_secret", LargeBinary, nullable=False),  # encrypted under a key that is not in the catalog
+    Column("role", Text, nullable=False),
+    Column("enabled", SmallInteger, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 
@@ -318,6 +343,30 @@ progress = Table(
     Column("state", LargeBinary, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# What the fronts did in each minute, summed over all of them; older minutes are dropped.
+metrics_minutes = Table(
+    "metrics_minutes",
+    metadata,
+    Column("minute_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("operation", Text, primary_key=True),
+    Column("figures", LargeBinary, nullable=False),  # msgpack of history.Figures
+    sqlite_with_rowid=False,
+)
+
+# Long work that an operator asked for: recovery, drain, scrub. How far it is follows from the rest of the catalog.
+operations = Table(
+    "operations",
+    metadata,
+    Column("number", _Number, primary_key=True),  # never reused
+    Column("kind", Text, nullable=False),
+    Column("node", BigInteger),
+    Column("state", Text, nullable=False),  # running, done, failed, cancelled
+    Column("started_ms", BigInteger, nullable=False),
+    Column("finished_ms", BigInteger),
+    Column("memo", LargeBinary, nullable=False),  # what the owner of the kind must know, in its own format
+    sqlite_autoincrement=True,
 )
 
 # S17 slot: log records of group commits that are not yet on two nodes.

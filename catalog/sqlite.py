@@ -52,6 +52,10 @@ def _code(error: Exception) -> int:
     return extended & 0xFF
 
 
+_OPEN_WAIT_S = 5.0
+"""The first look into a file waits so long while another process brings it into being, migrates or closes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sqlite:
     """One catalog file and how to open it."""
@@ -69,7 +73,7 @@ class Sqlite:
         """A connection in autocommit mode that never checkpoints by itself."""
         connection = driver.connect(
             str(self.path),
-            timeout=busy_timeout_ms / 1000,
+            timeout=_OPEN_WAIT_S,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=_STATEMENTS_CACHED,
@@ -81,6 +85,7 @@ class Sqlite:
             f"cache_size = -{self.cache_bytes // 1024}",
             "trusted_schema = OFF",
             f"query_only = {'ON' if query_only else 'OFF'}",
+            f"busy_timeout = {busy_timeout_ms}",
         ):
             connection.execute(f"PRAGMA {pragma}").fetchall()
         return connection

@@ -18,6 +18,9 @@ from typing import Protocol
 Copy = tuple[int, int]
 """(shard, node number)"""
 
+REGIONS = ("us-east-1", "us-west-1", "eu-west-1")
+"""Nodes are spread over these unless they are told another region."""
+
 _DRAWS = 1 << 64
 
 

@@ -316,7 +316,10 @@ class NodeStatus(Message, frozen=True):
 
     `failing`: the last write or sync failed with an I/O error, so new blocks are better put elsewhere.
     `scrubbed_bytes`, `scrub_passes`, `reclaimed_bytes` (given back by compaction) count since the start;
-    `damaged_blocks` is the number of blocks that DAMAGED would list.
+    `damaged_blocks` is the number of blocks that DAMAGED would list. `capacity_bytes` is the size of its file
+    system, `queued_bytes` what was received and is not yet answered, `peers` its connections. `stored_…` and
+    `read_…` count since the start. `sync_us` (microseconds of each sync) and `group_writes` (requests that one
+    append served) are histograms as codec.histogram has them, by bucket, since the start.
     """
 
     node_id: bytes
@@ -333,6 +336,17 @@ class NodeStatus(Message, frozen=True):
     scrubbed_bytes: int = 0
     scrub_passes: int = 0
     reclaimed_bytes: int = 0
+    release: str = ""
+    uptime_s: float = 0.0
+    capacity_bytes: int = 0
+    queued_bytes: int = 0
+    peers: int = 0
+    stored_blocks: int = 0
+    stored_bytes: int = 0
+    read_blocks: int = 0
+    read_bytes: int = 0
+    sync_us: dict[int, int] = {}
+    group_writes: dict[int, int] = {}
 
 
 encode = msgspec.msgpack.Encoder().encode  # any message -> header bytes

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import msgspec
 
-REGIONS = ("us-east-1", "us-west-1", "eu-west-1")
-"""Nodes are spread over these unless they are told another region."""
-
 
 class PlannedNode(msgspec.Struct, frozen=True):
     """A storage node that a new store is to have."""

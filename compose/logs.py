@@ -7,6 +7,7 @@ import sys
 import time
 
 LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
 
 
 class LineFormatter(logging.Formatter):

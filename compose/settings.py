@@ -10,12 +10,12 @@ compose.credentials).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from compose.logs import LEVELS
+from compose.logs import FORMATS, LEVELS
 from compose.refusal import StartRefused
 
 
@@ -63,10 +63,13 @@ def _render_paths(paths: tuple[Path, ...]) -> str:
     return os.pathsep.join(str(path) for path in paths)
 
 
-def _level(text: str) -> str:
-    if text not in LEVELS:
-        raise ValueError(f"must be one of {', '.join(LEVELS)}")
-    return text
+def _one_of(words: Sequence[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text
+
+    return parse
 
 
 _parse_domains, _render_domains = _words(",")
@@ -239,8 +242,20 @@ class Settings:
             _integer(1, 3600),
         ),
     )
+    log_format: str = field(
+        default="text",
+        metadata=_about("TRIVET_LOG_FORMAT", f"one of {', '.join(FORMATS)}", _one_of(FORMATS)),
+    )
+    trace_url: str = field(
+        default="",
+        metadata=_about(
+            "TRIVET_TRACE_URL",
+            "OTLP endpoint (http://HOST:4318) that OpenTelemetry traces are sent to; none are made without it",
+            str,
+        ),
+    )
     log_level: str = field(
-        default="info", metadata=_about("TRIVET_LOG_LEVEL", f"one of {', '.join(LEVELS)}", _level)
+        default="info", metadata=_about("TRIVET_LOG_LEVEL", f"one of {', '.join(LEVELS)}", _one_of(LEVELS))
     )
 
     @classmethod

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from cluster.placement import REGIONS
 from compose import credentials, listening
 from compose.data_dir import DataDir
-from compose.founding_plan import REGIONS, FoundingPlan, PlannedNode
+from compose.founding_plan import FoundingPlan, PlannedNode
 from compose.refusal import StartRefused
 from compose.settings import Settings
 from compose.store import Store

@@ -13,8 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
+from compose.cli.bucket_commands import bucket_app
 from compose.cli.catalog_commands import catalog_app
+from compose.cli.key_commands import key_app
+from compose.cli.metrics_commands import metrics_app
 from compose.cli.node_commands import nodes_app
+from compose.cli.object_commands import object_app
 from compose.cli.repair_commands import events, orphans_app, repair_app, scrub_app
 from compose.process import trivet_command
 from compose.refusal import EXIT_NOT_DONE, EXIT_REFUSED, CommandRefused, StartRefused
@@ -64,6 +68,8 @@ def up(
     stop_wait_s: Annotated[int | None, _option("stop_wait_s", "SECONDS")] = None,
     silence_s_max: Annotated[int | None, _option("silence_s_max", "SECONDS")] = None,
     restart_wait_s_max: Annotated[int | None, _option("restart_wait_s_max", "SECONDS")] = None,
+    log_format: Annotated[str | None, _option("log_format", "FORMAT")] = None,
+    trace_url: Annotated[str | None, _option("trace_url", "URL")] = None,
     log_level: Annotated[str | None, _option("log_level", "LEVEL")] = None,
 ) -> None:
     """Start the whole store on this machine: S3 endpoint, storage nodes, steward. Ctrl-C stops it."""
@@ -93,6 +99,8 @@ def up(
             "stop_wait_s": stop_wait_s,
             "silence_s_max": silence_s_max,
             "restart_wait_s_max": restart_wait_s_max,
+            "log_format": log_format,
+            "trace_url": trace_url,
             "log_level": log_level,
         },
     )
@@ -113,6 +121,10 @@ app.add_typer(scrub_app, name="scrub")
 app.command()(events)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(orphans_app, name="orphans")
+app.add_typer(object_app, name="object")
+app.add_typer(bucket_app, name="bucket")
+app.add_typer(key_app, name="key")
+app.add_typer(metrics_app, name="metrics")
 
 
 def run_command() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from compose.cli.store_access import AsJson, Data, print_json, refresh, settings_of, with_catalog
 from compose.data_dir import DataDir
+from compose.refusal import CommandRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from catalog.engine import Catalog
     from catalog.model import NodeRow
     from catalog.transaction import Transaction
-    from compose.membership import Membership
+    from cluster.membership import Membership
 
 nodes_app = typer.Typer(
     no_args_is_help=True, help="List, add, drain, remove and replace storage nodes, while the store runs."
@@ -31,7 +32,7 @@ def list_nodes(*, data: Data = None, as_json: AsJson = False) -> None:
     """Show the nodes: state, region, zone, directory, free space of its disk, and how many blobs a draining one
     still holds.
     """
-    from compose.node_report import node_report
+    from cluster.reports.nodes import node_report
 
     settings = settings_of(data)
 
@@ -160,7 +161,7 @@ def _change(
     name: str | None = None,
 ) -> None:
     """One transaction, then the running store is told; `done` is the sentence about it."""
-    from compose.membership import Membership
+    from cluster.membership import Membership, MembershipRefused
 
     settings = settings_of(data)
     place = DataDir(settings.data)
@@ -171,7 +172,10 @@ def _change(
     async def commit(catalog: Catalog) -> NodeRow:
         return await catalog.write(write)
 
-    row = with_catalog(settings, commit)
+    try:
+        row = with_catalog(settings, commit)
+    except MembershipRefused as refusal:
+        raise CommandRefused(str(refusal)) from None
     notes = refresh(settings)
     directory = str(place.home(row.directory or ""))
     if as_json:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from catalog.engine import Catalog
     from catalog.statement import Reader
     from catalog.transaction import Transaction
-    from compose.repair_report import RepairReport
+    from cluster.reports.redundancy import RepairReport
 
 repair_app = typer.Typer(no_args_is_help=True, help="See how whole the store is.")
 scrub_app = typer.Typer(no_args_is_help=True, help="Compare the catalog with what the nodes hold.")
@@ -50,7 +50,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show how many objects have less than full redundancy, and how far their repair has come."""
-    from compose.repair_report import repair_report
+    from cluster.reports.redundancy import repair_report
 
     async def show(catalog: Catalog) -> RepairReport:
         with ExitStack() as stack:

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from compose.repair_report import RepairReport
+from cluster.reports.redundancy import RepairReport
 
 
 def lines(report: RepairReport) -> list[str]:

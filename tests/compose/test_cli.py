@@ -17,12 +17,12 @@ from catalog import buckets, nodes, objects, work
 from catalog.engine import Catalog, create
 from catalog.model import Attributes, FaultReport, NewBlob
 from catalog.transaction import Transaction
+from cluster.reports.redundancy import RepairReport
 from cluster.steward import progress
 from cluster.steward.progress import RepairProgress, ScrubProgress
 from compose.cli.main import is_process
 from compose.cli.repair_text import bar
 from compose.data_dir import DataDir
-from compose.repair_report import RepairReport
 
 ROOT = Path(__file__).resolve().parents[2]
 

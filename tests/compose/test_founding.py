@@ -18,12 +18,12 @@ from catalog.engine import Catalog, create
 from catalog.model import NodeRow
 from catalog.statement import Statement
 from catalog.transaction import Transaction
+from cluster.membership import Membership
 from cluster.node.files import RealFiles
 from cluster.node.identity import initialise, read_identity
 from compose import founding
 from compose.data_dir import DataDir
 from compose.founding_plan import Addresses, FoundedStore, FoundingPlan, NodeAddress, PlannedNode
-from compose.membership import Membership
 from compose.refusal import StartRefused
 from compose.settings import Settings
 

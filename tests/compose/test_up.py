@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.founding_plan import REGIONS
+from cluster.placement import REGIONS
 from compose.refusal import StartRefused
 from compose.settings import Settings
 from compose.up import plan_founding, plan_node_dirs

@@ -1,4 +1,4 @@
-"""What an operator does to the nodes of a store: add, drain, remove, replace. As compose.membership decides it."""
+"""What an operator does to the nodes of a store: add, drain, remove, replace. As cluster.membership decides it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How whole a store is, and how far repair has come: what `trivet repair status` shows."""
+"""How whole a store is, and how far repair has come."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which nodes a store has: the decisions of an operator, each one transaction.
 
-They change the catalog only; the supervisor then starts and stops processes (see compose.control), fronts and
-steward follow by themselves, and the steward moves and rebuilds data. All functions raise CommandRefused and
+They change the catalog only; whoever calls them then has the supervisor start and stop processes, fronts and
+steward follow by themselves, and the steward moves and rebuilds data. All functions raise MembershipRefused and
 change nothing then.
 
 A node's life: `joining` (add) → `up` ⇄ `suspect`, `down` → `draining` (drain) → `removed` (remove). A node that
@@ -20,6 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from catalog import nodes, placements, work
 from catalog.model import NodeRow
@@ -27,10 +28,7 @@ from catalog.statement import Reader
 from catalog.transaction import Transaction, read_meta
 from cluster.node.files import RealFiles
 from cluster.node.identity import NodeIdentity, NodeRefused, is_initialised, read_identity
-from cluster.placement import copies
-from compose.data_dir import DataDir
-from compose.founding_plan import REGIONS
-from compose.refusal import CommandRefused
+from cluster.placement import REGIONS, copies
 
 ID_BYTES = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
@@ -41,13 +39,30 @@ _SILENT = ("suspect", "down")
 _EMPTY_NEEDED = "a new node needs an empty directory (or one that does not exist yet)"
 
 
+class MembershipRefused(Exception):
+    """Not in the store's present state; nothing was changed. The message is for a person, and says what to do."""
+
+
+class NodeHomes(Protocol):
+    """Where the nodes of this machine have their data and their sockets."""
+
+    def stored(self, directory: Path) -> str:
+        """A node's directory as the catalog keeps it."""
+
+    def home(self, stored: str) -> Path:
+        """The inverse of `stored`."""
+
+    def node_socket(self, process: str) -> Path:
+        """Where the node of that name listens."""
+
+
 class Membership:
     """What one transaction may do to the nodes. `width_min` is k + m as far as the caller's settings know; what
     is stored may need more nodes.
     """
 
-    def __init__(self, data: DataDir, tx: Transaction, width_min: int) -> None:
-        self._data = data
+    def __init__(self, homes: NodeHomes, tx: Transaction, width_min: int) -> None:
+        self._homes = homes
         self._tx = tx
         self._all = nodes.list_nodes(tx)
         self._present = [row for row in self._all if row.state != nodes.REMOVED]
@@ -78,7 +93,7 @@ class Membership:
         if row.state == nodes.DRAINING:
             return row
         if row.state == nodes.JOINING:
-            raise CommandRefused(f"{name} holds nothing yet: trivet node remove {name}")
+            raise MembershipRefused(f"{name} holds nothing yet: trivet node remove {name}")
         self._refuse_too_few(row, "drained")
         return self._become(row, nodes.DRAINING, "node-draining")
 
@@ -86,7 +101,7 @@ class Membership:
         """Take a `drain` back."""
         row = self._row(name)
         if row.state != nodes.DRAINING:
-            raise CommandRefused(f"{name} is not being drained: it is {row.state}")
+            raise MembershipRefused(f"{name} is not being drained: it is {row.state}")
         return self._become(row, nodes.UP, "node-undrained")
 
     def remove(self, name: str, *, lost: bool = False) -> NodeRow:
@@ -99,13 +114,13 @@ class Membership:
         if lost:
             self._refuse_not_lost(row)
         elif row.state != nodes.DRAINING:
-            raise CommandRefused(
+            raise MembershipRefused(
                 f"{name} is {row.state}: first move its data away (trivet node drain {name}); if it is dead for "
                 f"good: trivet node remove {name} --lost, or trivet node replace {name}"
             )
         elif placements.node_in_use(self._tx, row.number):
             left = blobs_left(self._tx, row.number)
-            raise CommandRefused(
+            raise MembershipRefused(
                 f"{name} still holds {left:,} objects: wait until it is drained (trivet node list)"
                 if left
                 else f"{name} still holds objects that were deleted or replaced lately, for requests that read them: "
@@ -120,7 +135,7 @@ class Membership:
         `directory` (default: the old one) is as in `add`.
         """
         row = self._row(name)
-        directory = directory or self._data.home(row.directory or "")
+        directory = directory or self._homes.home(row.directory or "")
         self._refuse_not_lost(row)
         self._refuse_taken_directory(directory, but=row)
         unknown = self._unknown_node(directory)
@@ -132,7 +147,7 @@ class Membership:
             if row.name == name:
                 return row
         names = ", ".join(row.name for row in self._present)
-        raise CommandRefused(f"there is no node {name}; this store has {names}")
+        raise MembershipRefused(f"there is no node {name}; this store has {names}")
 
     def _register(
         self, name: str, region: str, zone: str, directory: Path, unknown: NodeIdentity | None
@@ -143,9 +158,9 @@ class Membership:
             name=name,
             region=region,
             zone=zone,
-            host=str(self._data.node_socket(name)),  # the supervisor writes down the true one
+            host=str(self._homes.node_socket(name)),  # the supervisor writes down the true one
             port=0,
-            directory=self._data.stored(directory),
+            directory=self._homes.stored(directory),
         )
 
     def _become(self, row: NodeRow, state: str, event: str) -> NodeRow:
@@ -172,13 +187,13 @@ class Membership:
 
     def _refuse_name(self, name: str) -> None:
         if _TAKEN_NAMES.fullmatch(name):
-            raise CommandRefused(f"{name!r} can't be a node's name: other processes are called so")
+            raise MembershipRefused(f"{name!r} can't be a node's name: other processes are called so")
         if not _NAME.fullmatch(name):
-            raise CommandRefused(
+            raise MembershipRefused(
                 f"{name!r} can't be a node's name: take up to 40 letters, digits, dots, dashes, underscores"
             )
         if any(row.name == name for row in self._present):
-            raise CommandRefused(f"there is a node {name} already: give another --name")
+            raise MembershipRefused(f"there is a node {name} already: give another --name")
 
     def _unknown_node(self, directory: Path) -> NodeIdentity | None:
         """The node that left its data there, when it is of this cluster and of a time that the catalog does
@@ -191,24 +206,24 @@ class Membership:
         try:
             found = read_identity(directory, RealFiles(), cluster_id=read_meta(self._tx).cluster_id)
         except (NodeRefused, OSError) as error:
-            raise CommandRefused(f"{directory} is not empty ({error}): {_EMPTY_NEEDED}") from None
+            raise MembershipRefused(f"{directory} is not empty ({error}): {_EMPTY_NEEDED}") from None
         for row in self._all:
             if row.node_id == found.node_id:
-                raise CommandRefused(
+                raise MembershipRefused(
                     f"{directory} is not empty (it holds data of {row.name}): {_EMPTY_NEEDED}"
                 )
         return found
 
     def _refuse_taken_directory(self, directory: Path, but: NodeRow | None = None) -> None:
-        stored = self._data.stored(directory)
+        stored = self._homes.stored(directory)
         for row in self._present:
             if row.directory == stored and row is not but:
-                raise CommandRefused(f"{directory} is the directory of {row.name}: give another one")
+                raise MembershipRefused(f"{directory} is the directory of {row.name}: give another one")
 
     def _refuse_too_few(self, leaving: NodeRow, what: str) -> None:
         staying = [row for row in self._present if row is not leaving and row.state == nodes.UP]
         if len(staying) < self._width:
-            raise CommandRefused(
+            raise MembershipRefused(
                 f"{leaving.name} can't be {what}: objects need {self._width} nodes, and without it there would "
                 f"be {len(staying)} that are up; add one first (trivet node add DIR), or put another in its place "
                 f"(trivet node replace {leaving.name})"
@@ -221,20 +236,20 @@ class Membership:
         if row.state == nodes.JOINING:
             return
         has_data = self._has_data(row)
-        home = self._data.home(row.directory or "")
+        home = self._homes.home(row.directory or "")
         if has_data and row.state not in _SILENT:
-            raise CommandRefused(
+            raise MembershipRefused(
                 f"{row.name} is {row.state} and its data is in {home}, so it is not lost: trivet node drain "
                 f"{row.name} moves its data away; only a node that is down can be given up"
             )
         if has_data and self._holds_last_copies(row):
-            raise CommandRefused(
+            raise MembershipRefused(
                 f"{row.name} is {row.state}, but some objects can't be read without the data in {home}, "
                 "because other nodes are not yet rebuilt: wait for that (trivet repair status --watch)"
             )
 
     def _has_data(self, row: NodeRow) -> bool:
-        return row.directory is not None and _is_home_of(self._data.home(row.directory), row.node_id)
+        return row.directory is not None and _is_home_of(self._homes.home(row.directory), row.node_id)
 
     def _holds_last_copies(self, row: NodeRow) -> bool:
         """Whether the other nodes of the store hold too little of some blob to read it."""
@@ -252,9 +267,9 @@ def _refuse_content(directory: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise CommandRefused(f"{directory} can't be used: {error.strerror}") from None
+        raise MembershipRefused(f"{directory} can't be used: {error.strerror}") from None
     if content:
-        raise CommandRefused(f"{directory} is not empty: {_EMPTY_NEEDED}")
+        raise MembershipRefused(f"{directory} is not empty: {_EMPTY_NEEDED}")
 
 
 def _is_home_of(directory: Path, node_id: bytes) -> bool:

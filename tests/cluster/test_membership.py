@@ -14,15 +14,14 @@ from catalog.engine import Catalog, create
 from catalog.model import Attributes, NewBlob, NodeRow
 from catalog.transaction import Transaction
 from cluster.errors import LinkDown
+from cluster.membership import Membership, MembershipRefused
 from cluster.node.files import RealFiles
 from cluster.node.identity import initialise
+from cluster.reports.nodes import node_report
 from cluster.steward.health import HealthWatch
 from cluster.steward.services import StewardServices
 from cluster.steward.tenure import Tenure
 from compose.data_dir import DataDir
-from compose.membership import Membership
-from compose.node_report import node_report
-from compose.refusal import CommandRefused
 
 if TYPE_CHECKING:
     from cluster.topology import NodeSet
@@ -44,7 +43,7 @@ class Store:
     async def refused(self, function: Callable[[Membership], object]) -> str:
         """The refusal, which must have changed nothing."""
         before = await self.rows()
-        with pytest.raises(CommandRefused) as refusal:
+        with pytest.raises(MembershipRefused) as refusal:
             await self.do(function)
         assert await self.rows() == before
         return str(refusal.value)
