@@ -12,7 +12,7 @@ export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-long chaos crash-states simulate lint bench lock clean system-packages
+.PHONY: help up test test-long chaos crash-states simulate lint bench performance docs lock clean system-packages
 
 help:
 	@echo "make up [PORT=9000] [DATA=./data]   start the store; Ctrl-C stops it"
@@ -23,6 +23,8 @@ help:
 	@echo "make simulate [ARGS='--seconds 60'] the whole cluster in one thread, schedule after schedule"
 	@echo "make lint                           style, types, import directions"
 	@echo "make bench [ARGS='--seconds 2']     measure a store of its own"
+	@echo "make performance                    measure everything and write docs/performance.md (minutes, 20 GB)"
+	@echo "make docs                           write docs/api.md from the endpoints"
 	@echo "make lock                           refresh the lock files from pyproject.toml"
 	@echo "make clean                          remove the virtual environment and caches, never data"
 
@@ -52,6 +54,12 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(RUN) -m conformance.bench.run $(ARGS)
+
+performance: $(VENV)/.dev
+	$(RUN) -m conformance.bench.document $(ARGS)
+
+docs: $(VENV)/.dev
+	$(RUN) -m compose.api_document
 
 lock: $(VENV)/.venv
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip --quiet install pip-tools

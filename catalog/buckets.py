@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from catalog import schema
+from catalog import schema, usage
 from catalog.errors import BucketExists, BucketNotEmpty, NoSuchBucket
 from catalog.model import Bucket, Versioning
 from catalog.statement import Reader, Row, Statement, constant, page, parameter
@@ -24,6 +24,7 @@ _COLUMNS = (
     _buckets.c.region,
     _buckets.c.created_ms,
     _buckets.c.versioning,
+    _buckets.c.quota_bytes,
 )
 _BY_NAME = Statement(sa.select(*_COLUMNS).where(_buckets.c.name == parameter("p_name")), "p_name")
 _LIST = Statement(
@@ -44,6 +45,11 @@ _LIST_OWNED = Statement(
 _INSERT = Statement(
     sa.insert(_buckets).returning(_buckets.c.id), "name", "owner", "region", "created_ms", "versioning"
 )
+_SET_QUOTA = Statement(
+    sa.update(_buckets).values(quota_bytes=parameter("n_quota")).where(_buckets.c.id == parameter("p_id")),
+    "n_quota",
+    "p_id",
+)
 _DELETE = Statement(sa.delete(_buckets).where(_buckets.c.id == parameter("p_id")), "p_id")
 
 
@@ -58,7 +64,7 @@ _ANY_UPLOAD = _any(schema.uploads)
 
 
 def _bucket(row: Row) -> Bucket:
-    return Bucket(row[0], row[1], row[2], row[3], row[4], Versioning(row[5]))
+    return Bucket(row[0], row[1], row[2], row[3], row[4], Versioning(row[5]), row[6])
 
 
 async def get(catalog: Catalog, name: str) -> Bucket | None:
@@ -89,8 +95,17 @@ def create(tx: Transaction, *, name: str, owner: str, region: str) -> Bucket:
         raise BucketExists(name, taken[2])
     row = tx.row(_INSERT, (name, owner, region, tx.now_ms, int(Versioning.NEVER)))
     assert row is not None
+    usage.begin(tx, row[0])
     tx.touch_configuration()
     return Bucket(row[0], name, owner, region, tx.now_ms)
+
+
+def set_quota(tx: Transaction, bucket_id: int, quota_bytes: int | None) -> None:
+    """Limit the bytes of all versions together, or no longer (None). What lies there already stays, however
+    much: only growth is refused. Raises NoSuchBucket."""
+    if tx.execute(_SET_QUOTA, (quota_bytes, bucket_id)) != 1:
+        raise NoSuchBucket("the bucket was deleted")
+    tx.touch_configuration()
 
 
 def delete(tx: Transaction, bucket_id: int) -> None:
@@ -100,6 +115,7 @@ def delete(tx: Transaction, bucket_id: int) -> None:
         raise BucketNotEmpty("the bucket holds objects")
     if tx.execute(_DELETE, (bucket_id,)) != 1:
         raise NoSuchBucket("the bucket was deleted")
+    usage.end(tx, bucket_id)
     if tx.row(_ANY_UPLOAD, (bucket_id,)):
         begin_sweep(tx, "bucket", bucket_id)
     tx.touch_configuration()

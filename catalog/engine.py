@@ -252,6 +252,21 @@ class Catalog:
             placements=self.placements,
         )
 
+    @property
+    def path(self) -> Path:
+        """The file; its log lies beside it."""
+        return self._database.path
+
+    @property
+    def waiting_writes(self) -> int:
+        """Requests that no group commit has taken up yet."""
+        return self._writer.waiting
+
+    def tell_commits(self, heard: Callable[[int, float], None]) -> None:
+        """From now on call `heard` on the loop with each group commit that wrote: how many requests it had, and how
+        many seconds it took to make it durable."""
+        self._writer.on_commit = heard
+
     async def write(
         self, function: Callable[[Transaction], T], *, blob: NewBlob | None = None, frees: bool = False
     ) -> T:

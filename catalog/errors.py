@@ -24,6 +24,14 @@ class BucketNotEmpty(CatalogError):
     """The bucket holds objects, versions or delete markers."""
 
 
+class QuotaExceeded(CatalogError):
+    """The bucket would hold more than its quota allows, and more than it holds now."""
+
+    def __init__(self, quota_bytes: int, used_bytes: int, more_bytes: int) -> None:
+        super().__init__(f"{used_bytes} bytes of {quota_bytes} are used, {more_bytes} more do not fit")
+        self.quota_bytes = quota_bytes
+
+
 class NoSuchKey(CatalogError):
     """No current object under the key, and the operation needs one."""
 
@@ -85,6 +93,27 @@ class LeaseLost(CatalogError):
 
 class NodeExists(CatalogError):
     """A node of this name or id is registered already."""
+
+
+class AccessKeyExists(CatalogError):
+    """The name is that of another access key."""
+
+    def __init__(self, access_key: str) -> None:
+        super().__init__(f"there is an access key {access_key} already")
+
+
+class NoSuchAccessKey(CatalogError):
+    """There is no access key of that name (any more)."""
+
+    def __init__(self, access_key: str) -> None:
+        super().__init__(f"there is no access key {access_key}")
+
+
+class TooManyAccessKeys(CatalogError):
+    """As many keys as a store may have (P8)."""
+
+    def __init__(self, keys_max: int) -> None:
+        super().__init__(f"there are {keys_max} access keys, and no more are possible: delete some first")
 
 
 class CatalogBusy(CatalogError):

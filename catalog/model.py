@@ -24,6 +24,8 @@ class Bucket(Struct, frozen=True):
     region: str
     created_ms: int
     versioning: Versioning = Versioning.NEVER
+    quota_bytes: int | None = None
+    """How many bytes all its versions may have together; None: no limit."""
 
 
 class Checksum(Struct, frozen=True, array_like=True):

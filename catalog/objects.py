@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from catalog import blobs, buckets, schema
+from catalog import blobs, buckets, schema, usage, version_rows
 from catalog.errors import Changed, NoSuchBucket, NoSuchKey, PreconditionFailed
 from catalog.model import (
     Attributes,
@@ -89,6 +89,7 @@ _TARGET = Statement(
         _objects.c.etag,
         _objects.c.modified_ms,
         _objects.c.size,
+        _buckets.c.quota_bytes,
     )
     .select_from(
         _buckets.outerjoin(
@@ -99,34 +100,6 @@ _TARGET = Statement(
     .where(_buckets.c.id == parameter("p_bucket")),
     "p_key",
     "p_bucket",
-)
-_VALUES = (
-    "sequence",
-    "size",
-    "modified_ms",
-    "etag",
-    "storage_class",
-    "checksum_code",
-    "blob_id",
-    "version_id",
-    "content_type",
-    "attributes",
-)
-_INSERT = Statement(sa.insert(_objects), "bucket_id", "key", *_VALUES)
-_UPDATE = Statement(
-    sa.update(_objects)
-    .values({name: parameter(f"n_{name}") for name in _VALUES})
-    .where(_objects.c.bucket_id == parameter("p_bucket"), _objects.c.key == parameter("p_key")),
-    *(f"n_{name}" for name in _VALUES),
-    "p_bucket",
-    "p_key",
-)
-_DELETE = Statement(
-    sa.delete(_objects).where(
-        _objects.c.bucket_id == parameter("p_bucket"), _objects.c.key == parameter("p_key")
-    ),
-    "p_bucket",
-    "p_key",
 )
 
 
@@ -237,7 +210,8 @@ def put(
     condition: Condition | None = None,
 ) -> PutResult:
     """Make a durable blob the current version of a key. Hand the blob to `Catalog.write` too, which then
-    owns it whatever happens (S11). Raises NoSuchBucket, NoSuchKey, PreconditionFailed, HorizonPassed."""
+    owns it whatever happens (S11). Raises NoSuchBucket, NoSuchKey, PreconditionFailed, QuotaExceeded,
+    HorizonPassed."""
     current = target(tx, bucket_id, key, condition)
     blobs.add(tx, blob)
     return replace(
@@ -292,7 +266,7 @@ def delete(
     current = target(tx, bucket_id, key, condition)
     if current[1] is None:
         return DeleteResult(existed=False)
-    tx.execute(_DELETE, (bucket_id, key))
+    version_rows.delete_current(tx, bucket_id, key, deleted_bytes=current[5])
     blobs.release(tx, current[2])
     return DeleteResult(existed=True)
 
@@ -307,8 +281,9 @@ def check_source(tx: Transaction, source: Source) -> int:
 
 
 def target(tx: Transaction, bucket_id: int, key: bytes, condition: Condition | None) -> Row:
-    """Versioning of the bucket and the key's current (sequence, blob id, etag, modified_ms, size), all None
-    without one; the condition is checked against it. Raises NoSuchBucket, NoSuchKey, PreconditionFailed."""
+    """Versioning of the bucket, the key's current (sequence, blob id, etag, modified_ms, size), all None without
+    one, and the bucket's quota in bytes; the condition is checked. Raises NoSuchBucket, NoSuchKey,
+    PreconditionFailed."""
     row = tx.row(_TARGET, (key, bucket_id))
     if row is None:
         raise NoSuchBucket("the bucket was deleted")
@@ -319,7 +294,7 @@ def target(tx: Transaction, bucket_id: int, key: bytes, condition: Condition | N
 
 
 def _check(condition: Condition, current: Row) -> None:
-    _, sequence, _, etag, modified_ms, size = current
+    _, sequence, _, etag, modified_ms, size, _ = current
     if (
         sequence is not None
         and condition.if_none_match is not None
@@ -355,7 +330,10 @@ def replace(
     attributes: Attributes,
 ) -> PutResult:
     """Write the key's row for a blob that is already referenced for it, and release what it replaces.
-    `current` is what `target` returned in this transaction."""
+    `current` is what `target` returned in this transaction. Raises QuotaExceeded."""
+    quota_bytes = current[6]
+    if quota_bytes is not None:
+        usage.check_quota(tx, bucket_id, quota_bytes, size - (current[5] or 0))
     sequence = 1 if current[1] is None else current[1] + 1
     values = (
         sequence,
@@ -370,8 +348,8 @@ def replace(
         pack_attributes(attributes),
     )
     if current[1] is None:
-        tx.execute(_INSERT, (bucket_id, key, *values))
+        version_rows.insert_current(tx, bucket_id, key, values)
     else:
-        tx.execute(_UPDATE, (*values, bucket_id, key))
+        version_rows.update_current(tx, bucket_id, key, values, replaced_bytes=current[5])
         blobs.release(tx, current[2])
     return PutResult(None, sequence, tx.now_ms)

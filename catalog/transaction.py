@@ -10,6 +10,7 @@ from sqlalchemy.engine import Dialect
 from catalog import schema
 from catalog.model import Meta
 from catalog.statement import Cursor, Parameters, Reader, Statement, constant
+from catalog.usage_changes import UsageChanges
 
 _META = Statement(
     sa.select(
@@ -56,7 +57,16 @@ class Transaction(Reader):
     """Reads and writes of one request inside its batch's transaction (S12). Functions that get one must not
     await, keep it, or start and end transactions; what they raise rolls their own writes back."""
 
-    __slots__ = ("_meta", "_removed_nodes", "grace_ms", "new_placements", "now_ms", "placements", "random")
+    __slots__ = (
+        "_meta",
+        "_removed_nodes",
+        "grace_ms",
+        "new_placements",
+        "now_ms",
+        "placements",
+        "random",
+        "usage",
+    )
 
     def __init__(
         self,
@@ -74,6 +84,7 @@ class Transaction(Reader):
         self.random = random
         self.placements = placements
         self.new_placements: dict[tuple[int, ...], int] = {}
+        self.usage = UsageChanges()
         self._meta: Meta | None = None
         self._removed_nodes: frozenset[int] | None = None
 
@@ -107,11 +118,20 @@ class Transaction(Reader):
         self._meta = None
         self._removed_nodes = None
 
+    def kept(self) -> None:
+        """A request of the batch stands."""
+        self.usage.keep()
+
     def rolled_back(self) -> None:
         """A request of the batch was undone: forget what may have been learned from it."""
         self._meta = None
         self._removed_nodes = None
         self.new_placements.clear()
+        self.usage.undo()
+
+    def before_commit(self) -> None:
+        """The batch is complete: write what is written once a batch."""
+        self.usage.write(self)
 
     def committed(self) -> None:
         """The batch is durable: what it learned is true for the process."""

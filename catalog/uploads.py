@@ -381,7 +381,8 @@ def complete(
     condition: Condition | None = None,
 ) -> PutResult:
     """Make the planned parts the current version of the key, O(1) in their number. Raises Changed when a part
-    was committed since the plan (S14), NoSuchUpload, NoSuchBucket, NoSuchKey, PreconditionFailed. An upload
+    was committed since the plan (S14), NoSuchUpload, NoSuchBucket, NoSuchKey, PreconditionFailed, and
+    QuotaExceeded: parts of an open upload count towards no quota, the object they become does. An upload
     that was completed to the same ETag answers as then."""
     upload = plan.upload
     revision = tx.row(_REVISION, (upload.number,))

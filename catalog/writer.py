@@ -47,6 +47,10 @@ class WriterSettings(Struct, frozen=True):
     wal_bytes_max: int
 
 
+def _tells_nobody(_writes: int, _seconds: float) -> None:
+    """Nobody wants to hear of commits."""
+
+
 class _State(Enum):
     IDLE = auto()
     LOCKING = auto()
@@ -103,7 +107,15 @@ class Writer:
         self._queued_as_garbage = 0
         self._garbage_due = 0.0
         self._checkpoint_due = False
+        self._wrote = False
+        self._commit_s = 0.0
         self.batches = 0
+        self.on_commit: Callable[[int, float], None] = _tells_nobody
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no batch has taken up yet."""
+        return len(self._waiting)
 
     @property
     def at_work(self) -> bool:
@@ -249,6 +261,7 @@ class Writer:
                 else:
                     self._evaluate(transaction, request)
             self._queue_garbage(transaction)
+            transaction.before_commit()
         except _TransactionLost as lost:
             self._undo(lost.error)
         except sqlite.DriverError as error:
@@ -258,6 +271,7 @@ class Writer:
 
     def _end_batch(self, *, wrote: bool) -> None:
         self._state = _State.COMMITTING
+        self._wrote = wrote
         if wrote:
             self._thread.start(self._commit, self._committed)
             return
@@ -313,6 +327,8 @@ class Writer:
             cursor.execute("ROLLBACK TO request")
             transaction.rolled_back()
             self._fail(request, error)
+        else:
+            transaction.kept()
         cursor.execute("RELEASE request")
 
     def _queue_garbage(self, transaction: Transaction) -> None:
@@ -328,7 +344,9 @@ class Writer:
 
     def _commit(self) -> None:
         """In the thread."""
+        began_s = time.perf_counter()
         self._cursor.execute("COMMIT")
+        self._commit_s = time.perf_counter() - began_s
         if not self._checkpoint_due:
             self._lock.release()
 
@@ -342,6 +360,8 @@ class Writer:
         assert self._transaction is not None
         self._transaction.committed()
         self.batches += 1
+        if self._wrote:
+            self.on_commit(len(self._batch), self._commit_s)
         for _ in range(self._queued_as_garbage):
             self._abandoned.popleft()
         self._deliver_batch()

@@ -20,6 +20,7 @@ from cluster.connection import Connection, fail_quietly
 from cluster.errors import CallLate, DeadlineExceeded, LinkBusy, LinkDown, LinkError, RemoteFault
 from cluster.handshake import ClientHandshake, HandshakeFailed, Peer
 from cluster.latency import Latency
+from cluster.tracing import TraceContext, no_trace
 from cluster.trust import NodeTrust
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Link:
         role: wire.Role,
         settings: LinkSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        trace_context: TraceContext = no_trace,
     ) -> None:
         self.address = address
         self.node_id = node_id
@@ -95,6 +97,7 @@ class Link:
         self.incarnation = 0
         self.outstanding_bytes = 0
         self.failure = "not connected yet"  # why it is not up
+        self.trace_context: Final = trace_context  # for the messages of those who call
         self._noted = ""  # the failure last logged
         self.trust: Final = NodeTrust(clock)
         self.breaker: Final = self.trust.breaker

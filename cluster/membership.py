@@ -89,7 +89,7 @@ class Membership:
 
     def drain(self, name: str) -> NodeRow:
         """Nothing new goes to the node, and the steward moves what it holds to others."""
-        row = self._row(name)
+        row = self.row(name)
         if row.state == nodes.DRAINING:
             return row
         if row.state == nodes.JOINING:
@@ -99,7 +99,7 @@ class Membership:
 
     def undrain(self, name: str) -> NodeRow:
         """Take a `drain` back."""
-        row = self._row(name)
+        row = self.row(name)
         if row.state != nodes.DRAINING:
             raise MembershipRefused(f"{name} is not being drained: it is {row.state}")
         return self._become(row, nodes.UP, "node-undrained")
@@ -108,7 +108,7 @@ class Membership:
         """The node is no longer part of the store. Without `lost` it must hold nothing that is needed; with
         it, what it held is rebuilt on the others.
         """
-        row = self._row(name)
+        row = self.row(name)
         if row.state == nodes.JOINING:  # it was never up, so it holds nothing
             return self._retire(row, "node-removed")
         if lost:
@@ -134,7 +134,7 @@ class Membership:
 
         `directory` (default: the old one) is as in `add`.
         """
-        row = self._row(name)
+        row = self.row(name)
         directory = directory or self._homes.home(row.directory or "")
         self._refuse_not_lost(row)
         self._refuse_taken_directory(directory, but=row)
@@ -142,7 +142,8 @@ class Membership:
         self._retire(row, "node-replaced")
         return self._register(row.name, row.region, row.zone, directory, unknown)
 
-    def _row(self, name: str) -> NodeRow:
+    def row(self, name: str) -> NodeRow:
+        """The node of that name that is part of the store."""
         for row in self._present:
             if row.name == name:
                 return row
@@ -235,7 +236,7 @@ class Membership:
         """
         if row.state == nodes.JOINING:
             return
-        has_data = self._has_data(row)
+        has_data = self.has_data(row)
         home = self._homes.home(row.directory or "")
         if has_data and row.state not in _SILENT:
             raise MembershipRefused(
@@ -248,7 +249,8 @@ class Membership:
                 "because other nodes are not yet rebuilt: wait for that (trivet repair status --watch)"
             )
 
-    def _has_data(self, row: NodeRow) -> bool:
+    def has_data(self, row: NodeRow) -> bool:
+        """Whether its directory, on this machine, is there and its own."""
         return row.directory is not None and _is_home_of(self._homes.home(row.directory), row.node_id)
 
     def _holds_last_copies(self, row: NodeRow) -> bool:

@@ -107,7 +107,7 @@ class _Fetch:
         if link is None or left_s <= 0:
             return False
         blob_id, stripe, _ = self._stripe
-        header = wire.encode(wire.ReadBlock(blob_id, stripe, shard, 0, 0))
+        header = wire.encode(wire.ReadBlock(blob_id, stripe, shard, 0, 0, link.trace_context()))
         try:
             self._flying[link.call(_READ, header, None, left_s)] = shard, node
         except LinkError:
@@ -170,6 +170,7 @@ def put(  # noqa: PLR0917 - as above
             page_checksums(payload),
             sync,
             repair,
+            link.trace_context(),
         )
     )
     return link.call(_PUT, header, payload, deadline_s, late_s)

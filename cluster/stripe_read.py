@@ -152,11 +152,12 @@ class StripeRead:
     def ask(self, shard: int, node: int, span: ShardSpan | None) -> _Ask:
         """Ask a node for a whole shard, or for the pages around `span` of it. Raises LinkDown, LinkBusy."""
         start, stop = (0, 0) if span is None else (span.start, span.stop)
-        header = wire.encode(wire.ReadBlock(self._blob.id, self.piece.stripe, shard, start, stop))
         settings = self._context.settings
         link = self._context.nodes.link(node)
         if link is None:
             raise LinkError(f"node {node} is not part of the cluster")
+        asked = wire.ReadBlock(self._blob.id, self.piece.stripe, shard, start, stop, link.trace_context())
+        header = wire.encode(asked)
         late_s = link.latency[_READ].high_s * settings.hedge_factor
         if late_s < settings.hedge_s_min:
             late_s = settings.hedge_s_min

@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from cluster import wire
 from cluster.link import Link, LinkSettings
+from cluster.tracing import TraceContext, no_trace
 
 # The shared states in which a node gets no new blocks. `down` is not among them: the connection knows better
 # and sooner than the catalog whether a node is there.
@@ -74,6 +75,7 @@ class NodeSet:
         settings: LinkSettings | None = None,
         here: tuple[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        trace_context: TraceContext = no_trace,
     ) -> Self:
         """A set with links of its own, not yet started. All of them go by `clock`."""
 
@@ -86,6 +88,7 @@ class NodeSet:
                 role=role,
                 settings=settings,
                 clock=clock,
+                trace_context=trace_context,
             )
 
         present = [node for node in nodes if node.state != _REMOVED]

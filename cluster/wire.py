@@ -203,6 +203,7 @@ class PutBlock(Message, frozen=True):
     pages: bytes
     sync: bool  # answer only when it is durable
     repair: bool = False  # append a new copy whatever is there (S20); it covers the old one under this key
+    trace: bytes = b""  # context of the span that asks, as cluster.tracing has it
 
 
 class Appended(Message, frozen=True):
@@ -221,6 +222,7 @@ class ReadBlock(Message, frozen=True):
     shard: int
     start: int
     stop: int
+    trace: bytes = b""
 
 
 class BlockRead(Message, frozen=True):

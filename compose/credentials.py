@@ -19,11 +19,13 @@ from compose.refusal import StartRefused
 
 ACCESS_KEY_VARIABLE = "TRIVET_ROOT_ACCESS_KEY"
 SECRET_KEY_VARIABLE = "TRIVET_ROOT_SECRET_KEY"  # noqa: S105 (the variable's name)
+METRICS_TOKEN_VARIABLE = "TRIVET_METRICS_TOKEN"  # noqa: S105 (the variable's name)
 PROFILE = "trivet"
 
 _ACCESS_KEY = re.compile(r"[A-Za-z0-9._-]{3,128}")
 """No slash and no comma: they separate the parts of a SigV4 credential."""
 _SECRET_KEY = re.compile(r"[!-~]{8,128}")
+_METRICS_TOKEN = re.compile(r"[!-~]{8,256}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,16 @@ def from_environment(environment: Mapping[str, str]) -> RootCredentials | None:
     if not _SECRET_KEY.fullmatch(secret_key):
         raise StartRefused(f"{SECRET_KEY_VARIABLE} must have 8 to 128 printable characters without spaces")
     return RootCredentials(access_key, secret_key)
+
+
+def metrics_token(environment: Mapping[str, str]) -> str:
+    """What a scrape of the metrics must bring as ``Authorization: Bearer``; empty when anybody may read them.
+    Raises StartRefused for one that no header can carry.
+    """
+    token = environment.get(METRICS_TOKEN_VARIABLE, "")
+    if token and not _METRICS_TOKEN.fullmatch(token):
+        raise StartRefused(f"{METRICS_TOKEN_VARIABLE} must have 8 to 256 printable characters without spaces")
+    return token
 
 
 def settle(data: DataDir, environment: Mapping[str, str]) -> RootCredentials:

@@ -9,6 +9,7 @@
     DIR/run/lock             held (flock) by the running `trivet up`
     DIR/run/*.pid            supervisor, front-1 …, node-1 …, steward
     DIR/run/*.sock           where node-1 … listen for fronts and steward
+    DIR/run/metrics/         what each front has counted since the store's start (see s3front.metrics.slots)
     DIR/run/control.sock     where the supervisor hears the commands for people (see compose.control)
 """
 
@@ -42,6 +43,10 @@ class DataDir:
     @property
     def run(self) -> Path:
         return self.root / "run"
+
+    @property
+    def metrics(self) -> Path:
+        return self.run / "metrics"
 
     def node(self, number: int) -> Path:
         return self.root / f"node-{number}"

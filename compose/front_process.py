@@ -14,15 +14,22 @@ from cluster import wire
 from cluster.blob_reader import BlobReader
 from cluster.blob_writer import BlobIds, BlobWriter
 from cluster.budget import ByteBudget
+from cluster.tracing import no_trace
 from codec.geometry import Geometry
 from compose import credentials
+from compose.admin_services import admin_services
 from compose.data_dir import DataDir
 from compose.fault_reporter import FaultReporter
+from compose.front_figures import recorder
 from compose.http_server import serve_http
 from compose.process import OnReady, inherited_listener, run_until_stopped
+from compose.running import processes
 from compose.settings import Settings
+from compose.tracing import Tracing, traces_to
 from compose.wiring import connected_nodes, opened_catalog
 from s3front.app import create_app
+from s3front.auth.keys import KeyRing
+from s3front.auth.sealing import Sealer
 from s3front.blob_store import new_blob
 from s3front.services import FrontServices, FrontSettings
 
@@ -33,13 +40,22 @@ COPIES_AT_ONCE = 4
 
 
 def run_front_process(
-    settings: Settings, environment: Mapping[str, str], *, listen_fd: int, supervisor_fd: int | None
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    listen_fd: int,
+    supervisor_fd: int | None,
+    name: str = "front",
 ) -> None:
     """Serves S3 until told to stop. Raises StartRefused when catalog or credentials can't be used."""
 
     async def work_of_front(on_ready: OnReady) -> None:
-        async with front_services(settings, environment) as services:
-            app = create_app(services)
+        with traces_to(settings.trace_url, name) as tracer:
+            await serve(on_ready, tracer)
+
+    async def serve(on_ready: OnReady, tracer: Tracing | None) -> None:
+        async with front_services(settings, environment, name, tracer) as services:
+            app = create_app(admin_services(services, settings))
             # What is there now stays: the collector need not walk through it at each full collection.
             gc.collect()
             gc.freeze()
@@ -58,15 +74,26 @@ def run_front_process(
 
 
 @asynccontextmanager
-async def front_services(settings: Settings, environment: Mapping[str, str]) -> AsyncIterator[FrontServices]:
+async def front_services(
+    settings: Settings,
+    environment: Mapping[str, str],
+    name: str = "front",
+    tracer: Tracing | None = None,
+) -> AsyncIterator[FrontServices]:
     """Everything a front works with, started, and closed at the end."""
-    root = credentials.load(DataDir(settings.data), environment)
+    place = DataDir(settings.data)
+    root = credentials.load(place, environment)
+    sealer = Sealer(credentials.load_cluster_secret(place.cluster_secret))
     # Two budgets, because a copy reads and writes at once and must not wait for itself.
     half = settings.front_stripe_bytes_max // 2
-    write_budget = ByteBudget(half)
+    trace_context = tracer.context if tracer is not None else no_trace
+    write_budget, read_budget = ByteBudget(half), ByteBudget(half)
     async with (
         opened_catalog(settings) as catalog,
-        connected_nodes(settings, catalog, wire.Role.FRONT) as node_set,
+        connected_nodes(settings, catalog, wire.Role.FRONT, trace_context) as node_set,
+        recorder(
+            place, name, catalog, node_set, write_budget=write_budget, read_budget=read_budget
+        ) as requests,
     ):
         faults = FaultReporter(catalog)
         with ThreadPoolExecutor(DIGEST_THREADS, thread_name_prefix="digest") as digest_threads:
@@ -85,18 +112,27 @@ async def front_services(settings: Settings, environment: Mapping[str, str]) -> 
                     ),
                     reader=BlobReader(
                         node_set,
-                        ByteBudget(half),
+                        read_budget,
                         lambda blob_id: objects.blob(catalog, blob_id),
                         faults.report,
                     ),
                     settings=FrontSettings(
-                        root_access_key=root.access_key,
-                        root_secret_key=root.secret_key,
                         region=settings.region,
                         domains=settings.domains,
+                        log_requests=settings.log_requests == "all",
+                        metrics_token=credentials.metrics_token(environment),
                     ),
+                    keys=KeyRing(
+                        catalog,
+                        sealer,
+                        root_access_key=root.access_key,
+                        root_secret_key=root.secret_key,
+                    ),
+                    requests=requests,
                     digest_threads=digest_threads,
                     copy_slots=asyncio.Semaphore(COPIES_AT_ONCE),
                     utc_now=lambda: datetime.now(UTC),
+                    tracer=tracer,
+                    processes=lambda: processes(place),
                 )
                 reporter.cancel()

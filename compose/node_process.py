@@ -13,12 +13,14 @@ from compose.data_dir import DataDir
 from compose.process import OnReady, inherited_listener, run_until_stopped
 from compose.refusal import StartRefused
 from compose.settings import Settings
+from compose.tracing import traces_to
 
 
 def run_node_process(
     settings: Settings,
     directory: Path,
     *,
+    name: str,
     cluster_id: bytes,
     node_id: bytes,
     listen_fd: int,
@@ -42,7 +44,8 @@ def run_node_process(
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
     async def work(on_ready: OnReady) -> None:
-        await serve(config, inherited_listener(listen_fd), on_ready)
+        with traces_to(settings.trace_url, name) as tracer:
+            await serve(config, inherited_listener(listen_fd), on_ready, tracer)
 
     try:
         run_until_stopped(work, supervisor_fd=supervisor_fd, stop_wait_s=settings.stop_wait_s)

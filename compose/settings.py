@@ -242,6 +242,14 @@ class Settings:
             _integer(1, 3600),
         ),
     )
+    log_requests: str = field(
+        default="none",
+        metadata=_about(
+            "TRIVET_LOG_REQUESTS",
+            "which requests get a line in the log: one of none, all",
+            _one_of(("none", "all")),
+        ),
+    )
     log_format: str = field(
         default="text",
         metadata=_about("TRIVET_LOG_FORMAT", f"one of {', '.join(FORMATS)}", _one_of(FORMATS)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ def up(settings: Settings, environment: Mapping[str, str]) -> int:
         node_dirs=tuple(directory.absolute() for directory in settings.node_dirs),
     )
     credentials.from_environment(environment)  # half a pair is refused before anything is created
+    credentials.metrics_token(environment)  # and so is a token that no header can carry
     plan = plan_founding(settings)
     data = DataDir(settings.data)
     with listening.listen_s3(settings.host, settings.port) as s3_socket:
@@ -109,3 +111,6 @@ def _clear_run_files(data: DataDir) -> None:
     for pattern in ("*.pid", "*.sock"):
         for path in data.run.glob(pattern):
             path.unlink(missing_ok=True)
+    # The counters of a store begin at 0 with it; what they counted before is in the catalog's history.
+    if data.metrics.exists():
+        shutil.rmtree(data.metrics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,7 @@ from catalog.errors import CatalogError
 from catalog.model import NodeRow
 from cluster import wire
 from cluster.topology import NodeInfo, NodeSet
+from cluster.tracing import TraceContext, no_trace
 from compose import credentials
 from compose.data_dir import DataDir
 from compose.refusal import StartRefused
@@ -24,6 +26,9 @@ NODES_FOLLOW_S = 0.5
 """How often each process looks whether the catalog's nodes changed. It costs one point read of a number."""
 NODES_WAIT_S = 5.0
 """A front waits so long for its links before it takes requests: the first ones should not meet a 503."""
+DOWN_WAIT_S = 0.5
+TRIED_S = 0.01
+"""How often a command looks whether each node was tried."""
 
 
 @asynccontextmanager
@@ -43,25 +48,72 @@ async def opened_catalog(settings: Settings) -> AsyncIterator[Catalog]:
 
 
 @asynccontextmanager
-async def connected_nodes(settings: Settings, catalog: Catalog, role: wire.Role) -> AsyncIterator[NodeSet]:
+async def connected_nodes(
+    settings: Settings, catalog: Catalog, role: wire.Role, trace_context: TraceContext = no_trace
+) -> AsyncIterator[NodeSet]:
     """Links to all nodes that the catalog knows, connected where they answer within NODES_WAIT_S.
 
     From then on the set follows the catalog: nodes that are added, drained, moved, replaced or removed.
     """
     rows = await nodes.current(catalog)
-    node_set = NodeSet.connecting(
-        _infos(rows),
-        secret=credentials.load_cluster_secret(DataDir(settings.data).cluster_secret),
-        cluster_id=(await catalog.meta()).cluster_id,
-        role=role,
-        here=(settings.region, settings.zone),
-    )
-    async with node_set:
+    async with await _linked(settings, catalog, role, rows, trace_context) as node_set:
         await node_set.wait_up(NODES_WAIT_S)
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(follow_nodes(node_set, catalog, rows), name="nodes of the catalog")
             yield node_set
             following.cancel()
+
+
+@asynccontextmanager
+async def asked_nodes(settings: Settings, catalog: Catalog) -> AsyncIterator[NodeSet]:
+    """Likewise for a command, which asks the nodes that are there: it waits for none whose first answer was no. What
+    its work raises comes out as it is.
+    """
+    rows = await nodes.current(catalog)
+    async with await _linked(settings, catalog, wire.Role.CLI, rows) as node_set:
+        await _all_tried(node_set)
+        following = asyncio.create_task(follow_nodes(node_set, catalog, rows), name="nodes of the catalog")
+        try:
+            yield node_set
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+            if not following.cancelled():
+                following.result()
+
+
+async def _all_tried(node_set: NodeSet) -> None:
+    """Nodes that the catalog knows to be down get a moment only: their sockets may be held open for them."""
+    began = time.monotonic()
+
+    def awaited() -> bool:
+        waited_s = time.monotonic() - began
+        return any(
+            waited_s < (DOWN_WAIT_S if node.state == nodes.DOWN else NODES_WAIT_S)
+            and (link := node_set.link(node.number)) is not None
+            and not link.tried
+            for node in node_set.nodes
+        )
+
+    while awaited():  # noqa: ASYNC110 - no event says it of all
+        await asyncio.sleep(TRIED_S)
+
+
+async def _linked(
+    settings: Settings,
+    catalog: Catalog,
+    role: wire.Role,
+    rows: Sequence[NodeRow],
+    trace_context: TraceContext = no_trace,
+) -> NodeSet:
+    return NodeSet.connecting(
+        _infos(rows),
+        secret=credentials.load_cluster_secret(DataDir(settings.data).cluster_secret),
+        cluster_id=(await catalog.meta()).cluster_id,
+        role=role,
+        here=(settings.region, settings.zone),
+        trace_context=trace_context,
+    )
 
 
 async def follow_nodes(

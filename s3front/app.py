@@ -10,23 +10,32 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
-from s3front.admin.health import routes as health_routes
+from s3front.admin.routes import exception_handlers, routes
+from s3front.admin.services import AdminServices
+from s3front.metrics.beside import counted
+from s3front.metrics.route import metrics_route
 from s3front.pipeline import Pipeline
 from s3front.request import ADMIN_PREFIX, host_bucket
-from s3front.services import FrontServices
 
 
 class Front(Starlette):
     """Starlette with the S3 pipeline in front of its router."""
 
-    def __init__(self, services: FrontServices) -> None:
-        super().__init__(routes=health_routes(services))
-        self._pipeline = Pipeline(services)
-        self._domains = services.settings.domains
+    def __init__(self, admin: AdminServices) -> None:
+        super().__init__(
+            routes=[metrics_route(admin.front, admin.release), *routes(admin)],
+            exception_handlers=exception_handlers(),
+        )
+        self.router.redirect_slashes = False
+        self._pipeline = Pipeline(admin.front)
+        self._requests = admin.front.requests
+        self._domains = admin.front.settings.domains
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._is_admin(scope):
             await self._pipeline(scope, receive, send)
+        elif scope["type"] == "http":
+            await counted(self._requests, super().__call__, scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -37,6 +46,6 @@ class Front(Starlette):
         return host_bucket(host.decode("latin-1"), self._domains) is None
 
 
-def create_app(services: FrontServices) -> Front:
-    """The ASGI application of one front process; the caller starts and closes `services`."""
-    return Front(services)
+def create_app(admin: AdminServices) -> Front:
+    """The ASGI application of one front process; the caller starts and closes the services."""
+    return Front(admin)

@@ -197,6 +197,13 @@ class PreconditionFailed(S3Error):
     message = "At least one of the pre-conditions you specified did not hold"
 
 
+class QuotaExceeded(S3Error):
+    """Not AWS's, which knows no quotas: code and status as Ceph answers."""
+
+    status = 403
+    message = "The bucket's quota does not allow so many bytes; delete something or have the quota raised."
+
+
 class TemporaryRedirect(S3Error):
     status = 307
     message = (

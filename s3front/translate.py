@@ -25,6 +25,8 @@ def to_s3_error(  # noqa: PLR0911, PLR0912 - a table, written as a match
             return s3.BucketAlreadyExists(BucketName=request.bucket)
         case catalog_errors.BucketNotEmpty():
             return s3.BucketNotEmpty(BucketName=request.bucket)
+        case catalog_errors.QuotaExceeded():
+            return s3.QuotaExceeded(BucketName=request.bucket, QuotaBytes=fault.quota_bytes)
         case catalog_errors.NoSuchKey():
             return s3.NoSuchKey(Key=(request.key or b"").decode())
         case catalog_errors.PreconditionFailed():

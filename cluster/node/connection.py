@@ -62,7 +62,8 @@ _FIRST_PAGE: Final = encode(BlockRead(0))
 _FLUSH_BYTES: Final = 1 << 20  # replies queued in one turn before they are given to the transport
 _POOLED_READ_BYTES: Final = 512 << 10  # what a read under way counts against reply_bytes_max
 _WRITE_OVERHEAD_BYTES: Final = 256  # what a queued request costs besides its bytes
-_READ_ROOM: Final = len(encode_frame(0, 0, 0, 0, _FIRST_PAGE, 0))
+READ_ROOM: Final = len(encode_frame(0, 0, 0, 0, _FIRST_PAGE, 0))
+"""Left free before a block that is read, for the frame around it."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -232,7 +233,7 @@ class Connection(asyncio.BufferedProtocol):
             elif op in _WRITES:
                 self._write(frame, Op(op), deadline)
             elif op == Op.STATUS:
-                self._reply(frame, encode(self._store.status()))
+                self._reply(frame, encode(self._service.status()))
             elif op == Op.INVENTORY:
                 self._inventory(frame, decode_inventory(frame.header))
             elif op == Op.VERIFY_BLOCKS:
@@ -249,10 +250,10 @@ class Connection(asyncio.BufferedProtocol):
     def _read(self, frame: Frame, message: ReadBlock) -> None:
         key = packed_key(message.blob, message.stripe, message.shard)
         try:
-            buffer, first_page = self._store.read(key, message.start, message.stop, _READ_ROOM, True)
+            buffer, first_page = self._store.read(key, message.start, message.stop, READ_ROOM, True)
         except BlockingIOError:
             self._pooled_bytes += _POOLED_READ_BYTES
-            args = (key, message.start, message.stop, _READ_ROOM, False)
+            args = (key, message.start, message.stop, READ_ROOM, False)
             self._in_pool(self._store.read, args, lambda future: self._read_done(frame, future))
         except BlockMissing:
             self._fault(frame, Status.NOT_FOUND, "no such block")
@@ -263,12 +264,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def _send_block(self, frame: Frame, buffer: bytearray, first_page: int) -> None:
         header = encode(BlockRead(first_page)) if first_page else _FIRST_PAGE
-        payload_length = len(buffer) - _READ_ROOM
-        buffer[:_READ_ROOM] = encode_frame(
+        payload_length = len(buffer) - READ_ROOM
+        buffer[:READ_ROOM] = encode_frame(
             frame.request_id, Op.READ_BLOCK, Status.OK, 0, header, payload_length
         )
         self._out.append(buffer)
         self._out_bytes += len(buffer)
+        self._store.figures.sent(payload_length)
 
     def _read_done(self, frame: Frame, future: Future[tuple[bytearray, int]]) -> None:
         self._pooled_bytes -= _POOLED_READ_BYTES

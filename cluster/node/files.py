@@ -65,6 +65,10 @@ class FileLayer(Protocol):
         """Bytes an unprivileged writer may still use."""
         ...
 
+    def total_bytes(self, path: Path) -> int:
+        """Size of the file system, used and free."""
+        ...
+
     def read_file(self, path: Path) -> bytes: ...
 
     def replace_file(self, path: Path, content: bytes) -> None:
@@ -153,6 +157,10 @@ class RealFiles:
     def free_bytes(self, path: Path) -> int:
         stat = os.statvfs(path)
         return stat.f_bavail * stat.f_frsize
+
+    def total_bytes(self, path: Path) -> int:
+        stat = os.statvfs(path)
+        return stat.f_blocks * stat.f_frsize
 
     def read_file(self, path: Path) -> bytes:
         return path.read_bytes()

@@ -94,6 +94,8 @@ class Group:
         "live_bytes",
         "nbytes",
         "shares",
+        "stored_blocks",
+        "stored_bytes",
         "table",
         "waiting",
     )
@@ -113,6 +115,8 @@ class Group:
         self.appended: list[Write] = []
         self.blocks = 0
         self.live_bytes = 0
+        self.stored_blocks = 0  # as they came, whatever they replace
+        self.stored_bytes = 0
         self.shares: Shares = {}
 
     def replaces(self, entry: Entry) -> None:
@@ -165,6 +169,8 @@ class Group:
         count_block(self.shares, active.number, length)
         self.blocks += 1
         self.live_bytes += length
+        self.stored_blocks += 1
+        self.stored_bytes += length
         end = position(active.number, active.end + self.nbytes)
         write.accept(Appended(self.incarnation, end, sequence))
         self.appended.append(write)

@@ -16,6 +16,7 @@ from cluster.node.scrub import Scrubber
 from cluster.node.store import Store
 from cluster.node.verify import VerifyQueue
 from cluster.node.writer import Writer
+from cluster.wire import NodeStatus
 
 log = logging.getLogger("trivet.node")
 
@@ -121,6 +122,10 @@ class Service:
         """Call the connection's `work` when other connections' writes are done."""
         if connection not in self._waiting:
             self._waiting.append(connection)
+
+    def status(self) -> NodeStatus:
+        """Of the node as a whole."""
+        return self.store.status(queued_bytes=self.queued_bytes, peers=len(self.connections))
 
     def stop(self) -> None:
         """Take no more requests; what was taken is still answered."""

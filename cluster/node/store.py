@@ -21,6 +21,7 @@ from cluster.node.compaction import Compactor
 from cluster.node.config import NodeConfig
 from cluster.node.damage import DamageList
 from cluster.node.fencing import Fencing
+from cluster.node.figures import NodeFigures, own_release
 from cluster.node.files import FileLayer
 from cluster.node.guard import IndexGuard
 from cluster.node.identity import (
@@ -72,6 +73,9 @@ class Store:
         self._damage: Counter[str] = Counter()
         self._damage_lock = threading.Lock()
         self._damaged = DamageList()
+        self.figures = NodeFigures()
+        self._release = own_release()
+        self._started_s = clock()
         self._guard = IndexGuard(config.directory / INDEX_DIR)
         self._lock_fd = -1
 
@@ -128,6 +132,8 @@ class Store:
             self._log,
             damaged=self._damaged,
             report=self._report,
+            figures=self.figures,
+            clock=self._clock,
             new_incarnation=self._new_incarnation,
         )
         self._committer = Committer(
@@ -306,8 +312,9 @@ class Store:
         """One page of the blocks found bad and not yet replaced, in key order."""
         return DamagedPage(*self._damaged.page(after, limit))
 
-    def status(self) -> NodeStatus:
-        """What the steward wants to know."""
+    def status(self, *, queued_bytes: int = 0, peers: int = 0) -> NodeStatus:
+        """What steward and operators want to know; the arguments are what only the service knows."""
+        figures = self.figures
         return NodeStatus(
             node_id=self.identity.node_id,
             incarnation=self._tail.incarnation,
@@ -323,6 +330,17 @@ class Store:
             damaged_blocks=len(self._damaged),
             scrubbed_bytes=self.scrub.scrubbed_bytes,
             scrub_passes=self.scrub.passes,
+            release=self._release,
+            uptime_s=self._clock() - self._started_s,
+            capacity_bytes=self._tail.capacity_bytes,
+            queued_bytes=queued_bytes,
+            peers=peers,
+            stored_blocks=figures.stored_blocks,
+            stored_bytes=figures.stored_bytes,
+            read_blocks=figures.read_blocks,
+            read_bytes=figures.read_bytes,
+            sync_us=figures.sync_us.copy(),
+            group_writes=figures.group_writes.copy(),
         )
 
     def _damage_counts(self) -> dict[str, int]:

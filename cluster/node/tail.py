@@ -14,6 +14,7 @@ from typing import Final
 
 from cluster.node.config import NodeConfig
 from cluster.node.damage import DamageList
+from cluster.node.figures import NodeFigures
 from cluster.node.files import FileLayer
 from cluster.node.group import Group, Write
 from cluster.node.identity import SEGMENT_DIR
@@ -40,6 +41,8 @@ class Tail:
         *,
         damaged: DamageList,
         report: DamageReport,
+        figures: NodeFigures,
+        clock: Callable[[], float],
         new_incarnation: Callable[[], int],
     ) -> None:
         self._config = config
@@ -50,6 +53,8 @@ class Tail:
         self._damaged = damaged
         self._covered: dict[bytes, tuple[int, str]] = {}  # taken off the list by records that are not synced
         self._report = report
+        self._figures = figures
+        self._clock = clock
         self._new_incarnation = new_incarnation
         self.incarnation = new_incarnation()
         self.full = False
@@ -59,6 +64,11 @@ class Tail:
     def free_bytes(self) -> int:
         """Of the disk."""
         return self._files.free_bytes(self._segments)
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Of the disk."""
+        return self._files.total_bytes(self._segments)
 
     def takes_puts(self, nbytes: int) -> bool:
         """False when the reserve would be touched, or the index file can't keep up (its disk is full). Once full,
@@ -84,6 +94,8 @@ class Tail:
             self.fail(error, (*group.appended, *group.waiting))
             return []
         active.note(bytes(group.table))
+        if group.appended:  # else it only moves records
+            self._figures.appended(len(group.appended), group.stored_blocks, group.stored_bytes)
         self._index.apply(group.entries, group.blocks, group.live_bytes, group.shares)
         if len(self._damaged):
             self._take_off_list(group.entries)
@@ -126,7 +138,9 @@ class Tail:
 
     def _sync(self) -> None:
         """OSError must lead to `fail` (S2)."""
+        began_s = self._clock()
         if self._log.sync():
+            self._figures.synced(self._clock() - began_s)
             self._index.synced()
             self._covered.clear()
             self.failing = False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from catalog import nodes, placements, work
+from catalog import nodes, operations, placements, work
+from catalog.engine import wall_clock_ms
 from catalog.statement import Reader
 from cluster.placement import is_standard
 from cluster.steward import progress
@@ -28,6 +29,8 @@ class RepairReport(msgspec.Struct, frozen=True):
     nodes: dict[str, str]
     """State by name."""
     unreadable_blobs: int = 0
+    paused_until_ms: int | None = None
+    """Until when an operator wants no repair; None when it is not paused."""
 
     @property
     def whole(self) -> bool:
@@ -63,6 +66,20 @@ def repair_report(reader: Reader) -> RepairReport:
         rebalancing=rebalance is not None and rebalance.active,
         nodes={row.name: row.state for row in rows if row.state != nodes.REMOVED},
         unreadable_blobs=_unreadable(reader),
+        paused_until_ms=progress.paused_until(reader, wall_clock_ms()),
+    )
+
+
+def is_whole(reader: Reader) -> bool:
+    """Whether every object has its full redundancy and nothing waits for repair, without counting what has not."""
+    state = progress.read(reader, RepairProgress)
+    if work.repair_count(reader) or (state is not None and state.active):
+        return False
+    holding = {row.number for row in nodes.list_nodes(reader) if row.state in _HOLDING}
+    return not any(
+        operations.blobs_at_most(reader, use.number, 1)
+        for use in placements.in_use(reader)
+        if not is_standard(use.nodes, use.k + use.m) or not holding.issuperset(use.nodes)
     )
 
 

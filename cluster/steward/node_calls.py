@@ -1,17 +1,28 @@
-"""What the steward asks one node about its blocks, in requests of a bounded size. All raise LinkError."""
+"""What steward and reports ask one node about its blocks, in requests of a bounded size. All raise LinkError."""
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from cluster import wire
 from cluster.errors import LinkDown, LinkError
 from cluster.steward.services import StewardServices
+from cluster.topology import NodeSet
 from codec.block import BlockKey, pack_key
 
-_DEEP_BYTES_MAX: Final = 16 << 20  # read from the disk for one request: it must end within its deadline
+DEEP_BYTES_MAX: Final = 16 << 20
+"""Read from the disk for one request: it must end within its deadline."""
+
+
+class Asker(Protocol):
+    """Who asks: over which links, and how many seconds it waits for each answer. StewardServices is one."""
+
+    @property
+    def nodes(self) -> NodeSet: ...
+    @property
+    def deadline_s(self) -> float: ...
 
 
 class Found(NamedTuple):
@@ -22,26 +33,29 @@ class Found(NamedTuple):
     sequence: int
 
 
-async def call(services: StewardServices, node: int, op: wire.Op, message: wire.Message) -> wire.Frame:
-    """One request to one node, under the deadline of background work."""
-    link = services.nodes.link(node)
+async def call(asker: Asker, node: int, op: wire.Op, message: wire.Message) -> wire.Frame:
+    """One request to one node, under the deadline of who asks."""
+    link = asker.nodes.link(node)
     if link is None:
         raise LinkDown(f"node {node} is not part of the cluster")
-    return await link.call(int(op), wire.encode(message), None, services.settings.delete_deadline_s)
+    return await link.call(int(op), wire.encode(message), None, asker.deadline_s)
+
+
+def keys_in_one_request(shard_bytes: int, deep_bytes_max: int = DEEP_BYTES_MAX) -> int:
+    """How many blocks of at most `shard_bytes` a deep VERIFY_BLOCKS may name."""
+    return max(1, min(wire.VERIFY_BLOCKS_MAX, deep_bytes_max // max(1, shard_bytes)))
 
 
 async def verify_blocks(
-    services: StewardServices, node: int, keys: Sequence[BlockKey], *, shard_bytes: int, deep: bool
+    asker: Asker, node: int, keys: Sequence[BlockKey], *, shard_bytes: int, deep: bool
 ) -> list[Found]:
     """How each of these blocks lies on the node, in their order. `deep` reads them again from the disk itself,
     past every cache (S2, STYLE 12); `shard_bytes` bounds how many one request may name then."""
-    step = wire.VERIFY_BLOCKS_MAX
-    if deep:
-        step = max(1, min(step, _DEEP_BYTES_MAX // max(1, shard_bytes)))
+    step = keys_in_one_request(shard_bytes) if deep else wire.VERIFY_BLOCKS_MAX
     found: list[Found] = []
     for at in range(0, len(keys), step):
         part = [pack_key(key) for key in keys[at : at + step]]
-        reply = await call(services, node, wire.Op.VERIFY_BLOCKS, wire.VerifyBlocks(part, deep))
+        reply = await call(asker, node, wire.Op.VERIFY_BLOCKS, wire.VerifyBlocks(part, deep))
         with _sense_from(node):
             blocks = wire.decode_blocks_verified(reply.header).blocks
         if len(blocks) != len(part):
@@ -53,9 +67,9 @@ async def verify_blocks(
     return found
 
 
-async def status(services: StewardServices, node: int) -> wire.NodeStatus:
+async def status(asker: Asker, node: int) -> wire.NodeStatus:
     """What the node knows of itself."""
-    reply = await call(services, node, wire.Op.STATUS, wire.StatusRequest())
+    reply = await call(asker, node, wire.Op.STATUS, wire.StatusRequest())
     with _sense_from(node):
         return wire.decode_node_status(reply.header)
 

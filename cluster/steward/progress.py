@@ -1,6 +1,6 @@
 """How far the long walks have come: rows of the catalog's `progress` table, for restarts and for the CLI."""
 
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -28,7 +28,8 @@ class RepairProgress(msgspec.Struct, frozen=True):
 class ScrubProgress(msgspec.Struct, frozen=True):
     """Row `scrub`: the comparison of the catalog with what the nodes hold. `after`: the last blob compared in
     the present pass. `missing`, `extra` and `corrupt` count blocks of the present or last pass; `request`: the last
-    one honoured; `deep`: the nodes verify every block from their disks."""
+    one honoured; `deep`: the nodes verify every block from their disks; `cancelled`: an operator ended the last
+    pass before its end."""
 
     active: bool = False
     after: bytes = b""
@@ -41,10 +42,12 @@ class ScrubProgress(msgspec.Struct, frozen=True):
     request: int = 0
     deep: bool = False
     corrupt: int = 0
+    cancelled: bool = False
 
 
 class ScrubRequest(msgspec.Struct, frozen=True):
-    """Row `scrub-request`: an operator wants a pass now; any number that is not the last one honoured."""
+    """Row `scrub-request`: an operator wants a pass now; any number that is not the last one honoured. They rise: a
+    pass that honours one serves all lower ones."""
 
     number: int
 
@@ -66,14 +69,31 @@ class DrainProgress(msgspec.Struct, frozen=True):
     told: tuple[int, ...] = ()
 
 
+class RepairPause(msgspec.Struct, frozen=True):
+    """Row `repair-pause`: an operator wants no repair and no rebalancing until then, by the wall clock."""
+
+    until_ms: int
+
+
+PAUSE_MS_MAX: Final = 3600 * 1000
+
+
+def paused_until(reader: Reader, now_ms: int) -> int | None:
+    """Until when repair is paused; None when it is not. A pause that would last for longer than it may was begun by
+    a clock that was wrong, and does not count."""
+    pause = read(reader, RepairPause)
+    return pause.until_ms if pause is not None and 0 < pause.until_ms - now_ms <= PAUSE_MS_MAX else None
+
+
 _NAMES: dict[type[msgspec.Struct], str] = {
     RepairProgress: "repair",
     ScrubProgress: "scrub",
     ScrubRequest: "scrub-request",
     RebalanceProgress: "rebalance",
     DrainProgress: "drain",
+    RepairPause: "repair-pause",
 }
-P = TypeVar("P", RepairProgress, ScrubProgress, ScrubRequest, RebalanceProgress, DrainProgress)
+P = TypeVar("P", RepairProgress, ScrubProgress, ScrubRequest, RebalanceProgress, DrainProgress, RepairPause)
 
 
 def read(reader: Reader, kind: type[P]) -> P | None:

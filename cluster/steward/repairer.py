@@ -24,6 +24,7 @@ from cluster.steward.tenure import Tenure
 log = logging.getLogger(__name__)
 
 _EVENTS_LOOKED_AT: Final = 200
+_AT_ONCE: Final = 8  # jobs handed out between two looks whether repair is paused
 _COUNT_EVERY: Final = 30  # reports of progress between two counts of what is left
 
 
@@ -42,6 +43,7 @@ class Repairer:
         self._executor = Executor(services, tenure, self._roster, in_flight)
         self._survey = Survey(services, self._executor)
         self._rebalance = Rebalance(services, tenure)
+        self._page: deque[Job] = deque()  # of the survey, not yet handed out
         self._moves: deque[Job] = deque()
         self._report = _Report(services, tenure, self._executor, self._survey)
 
@@ -66,15 +68,19 @@ class Repairer:
                     await asyncio.sleep(self._services.settings.repair_idle_s)
 
     async def step(self) -> bool:
-        """Hand out one page of the most urgent work, or wait for some of it; False when there is none.
+        """Hand out some of the most urgent work, or wait for some of it; False when there is none.
         Raises LeaseLost and other CatalogErrors."""
         standing = await self._roster.look()
-        found = await self._survey.next(standing)
-        if found.jobs:
+        if await self._services.catalog.read(self._is_paused):
+            return await self._rest(standing)
+        if not self._page:
+            found = await self._survey.next(standing)
             if not all(job.is_told_lost for job in found.jobs):
                 await self._report.began(found, standing)
-            for job in found.jobs:
-                await self._executor.submit(job)
+            self._page.extend(found.jobs)
+        if self._page:
+            for _ in range(min(_AT_ONCE, len(self._page))):
+                await self._executor.submit(self._page.popleft())
                 await self._report.tick(standing)
             return True
         if self._executor.repairing:
@@ -83,6 +89,18 @@ class Repairer:
             return True
         await self._report.ended(standing)
         return await self._move_one(standing)
+
+    def _is_paused(self, reader: Reader) -> bool:
+        return progress.paused_until(reader, self._services.now_ms()) is not None
+
+    async def _rest(self, standing: Standing) -> bool:
+        """An operator wants it so: what is in flight comes to its end, nothing is begun."""
+        in_flight = await self._executor.one_done()
+        if in_flight:
+            await self._report.tick(standing)
+        else:
+            await self._report.rests()
+        return in_flight
 
     async def _move_one(self, standing: Standing) -> bool:
         """One step of rebalancing: after each, repair has its turn. The cursor moves on when all of a page is
@@ -130,6 +148,14 @@ class _Report:
             return
         if self._services.monotonic() - self._written_s >= self._services.settings.progress_s:
             await self._write(standing)
+
+    async def rests(self) -> None:
+        """It goes on later: nothing is in flight."""
+        state = await self._current()
+        if state.active and state.bytes_per_s:
+            resting = msgspec.structs.replace(self._figures(state), bytes_per_s=0)
+            await self._tenure.write(lambda tx: progress.write(tx, resting))
+            self._state = resting
 
     async def ended(self, standing: Standing) -> None:
         """There is nothing to be done now: either all is whole again, or the rest has to wait."""

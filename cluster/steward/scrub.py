@@ -51,7 +51,8 @@ class Scrubber:
 
     async def step(self, tenure: Tenure) -> bool:
         """True while a pass goes on. Raises LeaseLost and other CatalogErrors."""
-        state, request = await self._services.catalog.read(_stored)
+        stored, request = await self._services.catalog.read(_stored)
+        state = stored
         now_ms = self._services.now_ms()
         wanted = request is not None and request.number != state.request
         if wanted:
@@ -80,8 +81,7 @@ class Scrubber:
             corrupt=state.corrupt + findings.count[CORRUPT],
             extra=state.extra + len(extra),
         )
-        await tenure.write(lambda tx: progress.write(tx, state))
-        return bool(page)
+        return await tenure.write(lambda tx: _go_on(tx, stored, state))
 
     async def _range(self, after: bytes) -> list[BlobRow]:
         """The next blobs, so many that a step stays short."""
@@ -237,6 +237,14 @@ def _before(key: bytes) -> bytes:
     """The greatest key of the same length below one, to begin an inventory with that."""
     number = int.from_bytes(key, "big")
     return (number - 1).to_bytes(len(key), "big") if number else b""
+
+
+def _go_on(tx: Transaction, before: ScrubProgress, state: ScrubProgress) -> bool:
+    """Store how far the pass is, unless an operator has ended it meanwhile; whether it goes on."""
+    if (progress.read(tx, ScrubProgress) or ScrubProgress()) != before:
+        return False
+    progress.write(tx, state)
+    return state.active
 
 
 def _stored(reader: Reader) -> tuple[ScrubProgress, ScrubRequest | None]:

@@ -73,3 +73,8 @@ class StewardServices:
     monotonic: Callable[[], float] = time.monotonic
     now_ms: Callable[[], int] = wall_clock_ms
     random: Callable[[int], bytes] = os.urandom
+
+    @property
+    def deadline_s(self) -> float:
+        """Of one request to one node, in the background."""
+        return self.settings.delete_deadline_s

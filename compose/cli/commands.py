@@ -6,6 +6,7 @@ SQL, no erasure coding and no HTTP, and the supervisor stays small.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -13,13 +14,19 @@ from typing import Annotated, Any
 
 import typer
 
+from compose.cli.bench_command import bench
 from compose.cli.bucket_commands import bucket_app
 from compose.cli.catalog_commands import catalog_app
+from compose.cli.doctor_command import doctor
+from compose.cli.events_command import events
 from compose.cli.key_commands import key_app
 from compose.cli.metrics_commands import metrics_app
 from compose.cli.node_commands import nodes_app
 from compose.cli.object_commands import object_app
-from compose.cli.repair_commands import events, orphans_app, repair_app, scrub_app
+from compose.cli.repair_commands import orphans_app, repair_app, scrub_app
+from compose.cli.settings_command import settings
+from compose.cli.status_command import status
+from compose.cli.verify_command import verify
 from compose.process import trivet_command
 from compose.refusal import EXIT_NOT_DONE, EXIT_REFUSED, CommandRefused, StartRefused
 from compose.settings import Settings, default_text, option_name, table
@@ -27,12 +34,31 @@ from compose.settings import Settings, default_text, option_name, table
 app = typer.Typer(
     name="trivet",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="An S3-compatible object store that stands on three legs.",
-    epilog="Processes that `trivet up` starts are commands too: trivet front, trivet steward, trivet node --dir.",
+    epilog=(
+        "Exit codes: 0 done and well, 1 not done or not well, 2 the command was not understood, 78 the store can't "
+        "start with these settings."
+    ),
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"trivet {version('trivet')}")
+        raise typer.Exit
+
+
+@app.callback()
+def trivet(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the release and exit.")
+    ] = False,
+) -> None:
+    """An S3-compatible object store that stands on three legs."""
 
 
 def _option(name: str, metavar: str) -> Any:
@@ -68,6 +94,7 @@ def up(
     stop_wait_s: Annotated[int | None, _option("stop_wait_s", "SECONDS")] = None,
     silence_s_max: Annotated[int | None, _option("silence_s_max", "SECONDS")] = None,
     restart_wait_s_max: Annotated[int | None, _option("restart_wait_s_max", "SECONDS")] = None,
+    log_requests: Annotated[str | None, _option("log_requests", "WHICH")] = None,
     log_format: Annotated[str | None, _option("log_format", "FORMAT")] = None,
     trace_url: Annotated[str | None, _option("trace_url", "URL")] = None,
     log_level: Annotated[str | None, _option("log_level", "LEVEL")] = None,
@@ -99,6 +126,7 @@ def up(
             "stop_wait_s": stop_wait_s,
             "silence_s_max": silence_s_max,
             "restart_wait_s_max": restart_wait_s_max,
+            "log_requests": log_requests,
             "log_format": log_format,
             "trace_url": trace_url,
             "log_level": log_level,
@@ -115,22 +143,48 @@ def supervise(settings: Settings) -> None:
     os.execve(sys.executable, [*trivet_command(), "supervise"], environment)  # noqa: S606
 
 
-app.add_typer(nodes_app, name="node")
-app.add_typer(repair_app, name="repair")
-app.add_typer(scrub_app, name="scrub")
-app.command()(events)
-app.add_typer(catalog_app, name="catalog")
-app.add_typer(orphans_app, name="orphans")
-app.add_typer(object_app, name="object")
+app.command()(status)
+app.add_typer(
+    nodes_app,
+    name="node",
+    epilog="The process of a node: trivet node --dir DIR …, see trivet node --dir DIR --help.",
+)
 app.add_typer(bucket_app, name="bucket")
+app.add_typer(object_app, name="object")
 app.add_typer(key_app, name="key")
 app.add_typer(metrics_app, name="metrics")
+app.command()(events)
+app.command()(doctor)
+app.command()(settings)
+app.command()(verify)
+app.command()(bench)
+app.add_typer(repair_app, name="repair")
+app.add_typer(scrub_app, name="scrub")
+app.add_typer(orphans_app, name="orphans")
+app.add_typer(catalog_app, name="catalog")
+
+
+def _run_process(context: typer.Context) -> None:
+    """compose.cli.main runs these before it comes here; listed, they can be found."""
+    from compose.cli.processes import run
+
+    run(context.info_name or "", context.args)
+
+
+_AS_IT_COMES = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+for _name, _help in (
+    ("front", "The process of one S3 front; `trivet up` starts it."),
+    ("steward", "The process of the steward, which repairs, moves and cleans up; `trivet up` starts it."),
+):
+    app.command(_name, help=_help, context_settings=_AS_IT_COMES)(_run_process)
 
 
 def run_command() -> None:
     """The commands for people: a refusal is one line at the terminal and an exit code of its own."""
+    # What is less than an error, as a node that is not reachable, the answers tell in their own way.
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
     try:
-        app()
+        app(prog_name="trivet")
     except CommandRefused as refusal:
         print(f"trivet: {refusal}", file=sys.stderr)
         sys.exit(EXIT_NOT_DONE)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compose.cli.operation_watch import Watch, follow, plain
 from compose.cli.store_access import AsJson, Data, print_json, refresh, settings_of, with_catalog
 from compose.data_dir import DataDir
 from compose.refusal import CommandRefused
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from catalog.model import NodeRow
     from catalog.transaction import Transaction
     from cluster.membership import Membership
+    from cluster.operations import Operation
 
 nodes_app = typer.Typer(
-    no_args_is_help=True, help="List, add, drain, remove and replace storage nodes, while the store runs."
+    no_args_is_help=True,
+    help="List, add, drain, remove, recover and replace storage nodes, while the store runs.",
 )
 
 _DIRECTORY_HELP = "empty, or not there yet, or, after a restore, of a node that the catalog does not know"
@@ -97,13 +100,17 @@ def add(
 
 
 @nodes_app.command()
-def drain(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
+def drain(name: Name, *, watch: Watch = False, data: Data = None, as_json: AsJson = False) -> None:
     """Move a node's data to the others, so that it can be removed."""
-    _change(
+    from cluster.operations import start_drain
+
+    _operate(
         data,
         as_json,
-        lambda members: members.drain(name),
+        name,
+        lambda tx, place, width: start_drain(tx, place, width, name),
         "{name} is being drained; it can be removed when it is empty (trivet node list)",
+        watch=watch,
     )
 
 
@@ -111,6 +118,41 @@ def drain(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
 def undrain(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     """Take a drain back."""
     _change(data, as_json, lambda members: members.undrain(name), "{name} takes new objects again")
+
+
+@nodes_app.command()
+def recover(
+    name: Name,
+    *,
+    lost: Annotated[
+        bool,
+        typer.Option("--lost", help="it is down, and its data is given up: rebuild that from the others"),
+    ] = False,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help=f"for one that lost its data: {_DIRECTORY_HELP}"),
+    ] = None,
+    watch: Watch = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have a node hold again, now, what it should.
+
+    One whose data is gone gets a new directory, and its data is rebuilt from the others; of one that is up every
+    block is read, and what is missing or bad is repaired.
+    """
+    from cluster.operations import start_recovery
+
+    _operate(
+        data,
+        as_json,
+        name,
+        lambda tx, place, width: start_recovery(
+            tx, place, width, name, lost=lost, directory=directory.absolute() if directory else None
+        ),
+        "{name} is being recovered; watch it: trivet status --watch",
+        watch=watch,
+    )
 
 
 @nodes_app.command()
@@ -150,6 +192,52 @@ def replace(
         "another node takes the place of {name}, with its data in {directory}; "
         "watch it: trivet repair status --watch",
     )
+
+
+def _operate(
+    data: Path | None,
+    as_json: bool,
+    name: str,
+    start: Callable[[Transaction, DataDir, int], Operation],
+    begun: str,
+    *,
+    watch: bool,
+) -> None:
+    """Starts a long operation on a node, tells the running store, and follows it if that is wanted; `begun` is the
+    sentence about it.
+    """
+    from cluster.membership import Membership, MembershipRefused
+
+    settings = settings_of(data)
+    place = DataDir(settings.data)
+
+    def write(tx: Transaction) -> tuple[Operation, NodeRow]:
+        return start(tx, place, settings.width), Membership(place, tx, settings.width).row(name)
+
+    async def commit(catalog: Catalog) -> tuple[Operation, NodeRow]:
+        return await catalog.write(write)
+
+    try:
+        operation, row = with_catalog(settings, commit)
+    except MembershipRefused as refusal:
+        raise CommandRefused(str(refusal)) from None
+    notes = refresh(settings)
+    directory = str(place.home(row.directory or ""))
+    if not as_json:
+        print(begun.format(name=name, directory=directory))
+        for note in notes:
+            print(f"note: {note}")
+    elif not watch:
+        facts = {
+            "name": name,
+            "number": row.number,
+            "directory": directory,
+            "notes": notes,
+            "state": row.state,
+        }
+        print_json(facts | {"operation": plain(operation)})
+    if watch:
+        follow(settings, operation.id, as_json=as_json)
 
 
 def _change(

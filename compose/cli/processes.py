@@ -25,7 +25,7 @@ def run(command: str, arguments: Sequence[str]) -> None:
     options = _parser(command).parse_args(arguments)
     try:
         settings = Settings.read(os.environ, {})
-        logs.configure(options.name, settings.log_level)
+        logs.configure(options.name, settings.log_level, settings.log_format, _request_id_of(command))
         code = _COMMANDS[command](settings, options)
     except StartRefused as refusal:
         if command == "supervise":
@@ -34,6 +34,15 @@ def run(command: str, arguments: Sequence[str]) -> None:
             logging.getLogger("trivet.compose").error("%s", refusal)  # noqa: TRY400 (for an operator)
         code = EXIT_REFUSED
     sys.exit(code)
+
+
+def _request_id_of(command: str) -> logs.RequestId:
+    """Only fronts have requests."""
+    if command != "front":
+        return logs.no_request
+    from s3front.request_id import current_request_id
+
+    return current_request_id.get
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
@@ -64,7 +73,13 @@ def _front(settings: Settings, options: argparse.Namespace) -> int:
     """Run one S3 front."""
     from compose.front_process import run_front_process
 
-    run_front_process(settings, os.environ, listen_fd=options.listen_fd, supervisor_fd=options.supervisor_fd)
+    run_front_process(
+        settings,
+        os.environ,
+        listen_fd=options.listen_fd,
+        supervisor_fd=options.supervisor_fd,
+        name=options.name,
+    )
     return 0
 
 
@@ -75,6 +90,7 @@ def _node(settings: Settings, options: argparse.Namespace) -> int:
     run_node_process(
         settings,
         options.dir,
+        name=options.name,
         cluster_id=options.cluster_id,
         node_id=options.node_id,
         listen_fd=options.listen_fd,

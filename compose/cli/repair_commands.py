@@ -1,4 +1,4 @@
-"""``trivet repair``, ``scrub``, ``orphans``, ``events``: what the steward does, and what it waits for."""
+"""``trivet repair``, ``scrub``, ``orphans``: what the steward does, and what it waits for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compose.cli.store_access import AsJson, Data, answer, print_json, settings_of, with_catalog
+from compose.cli.operation_watch import Watch, follow, plain
+from compose.cli.store_access import AsJson, Data, answer, settings_of, with_catalog
 from compose.refusal import EXIT_NOT_DONE
 
 if TYPE_CHECKING:
@@ -23,21 +24,16 @@ if TYPE_CHECKING:
     from catalog.transaction import Transaction
     from cluster.reports.redundancy import RepairReport
 
-repair_app = typer.Typer(no_args_is_help=True, help="See how whole the store is.")
+repair_app = typer.Typer(no_args_is_help=True, help="See how whole the store is; go on after a pause.")
 scrub_app = typer.Typer(no_args_is_help=True, help="Compare the catalog with what the nodes hold.")
 orphans_app = typer.Typer(no_args_is_help=True, help="Blocks that no object refers to.")
 
 WATCH_EVERY_S = 1.0
 
 
-@repair_app.callback()
-def repair() -> None:
-    """Keeps `status` a command of its own while it is the only one."""
-
-
 @orphans_app.callback()
 def orphans() -> None:
-    """Likewise."""
+    """Keeps `allow` a command of its own while it is the only one."""
 
 
 @repair_app.command()
@@ -100,24 +96,43 @@ def _as_json(report: RepairReport) -> dict[str, Any]:
     return plain | {"whole": report.whole, "seconds_left": report.seconds_left}
 
 
+@repair_app.command()
+def resume(*, data: Data = None, as_json: AsJson = False) -> None:
+    """End the pause of repair that a cancelled recovery began."""
+    from cluster.operations import resume_repair
+
+    async def write(catalog: Catalog) -> bool:
+        return await catalog.write(resume_repair)
+
+    was_paused = with_catalog(settings_of(data), write)
+    words = "repair goes on" if was_paused else "repair was not paused"
+    answer({"was_paused": was_paused}, words, as_json=as_json)
+
+
 @scrub_app.command()
-def now(*, data: Data = None, as_json: AsJson = False) -> None:
+def now(*, watch: Watch = False, data: Data = None, as_json: AsJson = False) -> None:
     """Read and compare everything now; what is missing or bad is repaired. `trivet scrub status` tells how it went."""
+    from cluster.operations import Operation, start_scrub
     from cluster.steward import progress
 
-    def ask(tx: Transaction) -> int:
-        progress.write(tx, progress.ScrubRequest(tx.now_ms))
-        return tx.now_ms
+    def ask(tx: Transaction) -> tuple[Operation, int]:
+        operation, request = start_scrub(tx), progress.read(tx, progress.ScrubRequest)
+        assert request is not None, "it has just been written"
+        return operation, request.number
 
-    async def write(catalog: Catalog) -> int:
+    async def write(catalog: Catalog) -> tuple[Operation, int]:
         return await catalog.write(ask)
 
-    number = with_catalog(settings_of(data), write)
-    answer(
-        {"request": number},
-        "asked for; the steward begins within seconds while the store runs, see: trivet scrub status",
-        as_json=as_json,
-    )
+    settings = settings_of(data)
+    operation, number = with_catalog(settings, write)
+    if not (watch and as_json):
+        answer(
+            {"request": number, "operation": plain(operation)},
+            "asked for; the steward begins within seconds while the store runs, see: trivet scrub status",
+            as_json=as_json,
+        )
+    if watch:
+        follow(settings, operation.id, as_json=as_json)
 
 
 @scrub_app.command("status")
@@ -135,6 +150,7 @@ def scrub_status(*, data: Data = None, as_json: AsJson = False) -> None:
     state, waiting = with_catalog(settings_of(data), ask)
     facts: dict[str, Any] = {
         "active": state.active,
+        "cancelled": state.cancelled,
         "asked_for": waiting,
         "started": _time(state.started_ms),
         "finished": None if state.active else _time(state.finished_ms),
@@ -156,6 +172,8 @@ def _scrub_words(facts: dict[str, Any]) -> str:
         words = f"comparing since {facts['started']}: {found} so far"
     elif facts["finished"] is None:
         words = "the catalog and the nodes were not compared yet"
+    elif facts["cancelled"]:
+        words = f"the last comparison was cancelled at {facts['finished']}: {found} until then"
     else:
         words = f"last compared at {facts['finished']}: {found}"
     return words + ("\nanother comparison is asked for, and not begun" if facts["asked_for"] else "")
@@ -183,37 +201,3 @@ def allow(*, data: Data = None, as_json: AsJson = False) -> None:
         "blocks that this catalog does not know are deleted again, after the usual wait",
         as_json=as_json,
     )
-
-
-def events(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="how many of the latest")] = 50,
-    data: Data = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what happened to the nodes and what the steward did about it, the latest last."""
-    from catalog import nodes, work
-
-    async def ask(catalog: Catalog) -> list[dict[str, Any]]:
-        def read(reader: Reader) -> list[dict[str, Any]]:
-            names = {row.number: row.name for row in nodes.list_nodes(reader)}
-            latest = work.list_events(reader, limit=limit, newest_first=True)
-            return [
-                {
-                    "at": _time(event.at_ms),
-                    "kind": event.kind,
-                    "node": names.get(event.node or 0, ""),
-                    "detail": event.detail,
-                }
-                for event in reversed(latest)
-            ]
-
-        return await catalog.read(read)
-
-    found = with_catalog(settings_of(data), ask)
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        print("nothing has happened to the nodes yet")
-    for event in found:
-        print(f"{event['at']}  {event['kind']:<22} {event['node']:<12} {event['detail']}".rstrip())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.text import Text
@@ -26,6 +28,9 @@ def lines(report: RepairReport) -> list[str]:
         lines.append("    bring back the disk of a lost node, or write these objects anew, or delete them")
     if progress.active:
         lines.append(f"  repair: {_share(report)}")
+    if report.paused_until_ms is not None:
+        until = datetime.fromtimestamp(report.paused_until_ms / 1000, UTC)
+        lines.append(f"  repair is paused until {until:%H:%M:%S} UTC: trivet repair resume")
     absent = [f"{name} {state}" for name, state in report.nodes.items() if state != "up"]
     if absent:
         lines.append(f"  nodes: {', '.join(absent)}")

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from html import unescape
 
 from conformance.bench.load import LoadFailed, object_key
+from conformance.bench.plan import Endpoint
 from conformance.bench.signing import Signer
-from conformance.bench.target import Target
 
 REQUEST_WAIT_S = 120.0
 
@@ -21,40 +21,53 @@ REQUEST_WAIT_S = 120.0
 class S3Connection:
     """One keep-alive connection that sends presigned requests one by one."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, endpoint: Endpoint) -> None:
         self._signer = Signer(
-            target.access_key,
-            target.secret_key,
-            "us-east-1",
-            f"{target.host}:{target.port}",
-            datetime.now(UTC),
+            endpoint.access_key, endpoint.secret_key, endpoint.region, endpoint.authority, datetime.now(UTC)
         )
-        self._http = http.client.HTTPConnection(target.host, target.port, timeout=REQUEST_WAIT_S)
+        made = http.client.HTTPSConnection if endpoint.tls else http.client.HTTPConnection
+        self._http = made(endpoint.host, endpoint.port, timeout=REQUEST_WAIT_S)
+
+    def ask(
+        self, method: str, path: str, query: dict[str, str] | None = None, body: bytes | memoryview = b""
+    ) -> tuple[int, bytes, str]:
+        """Status, body and ETag of the answer. Raises LoadFailed when there is none."""
+        try:
+            self._http.request(method, self._signer.presign(method, path, query), body=body)
+            with self._http.getresponse() as response:
+                return response.status, response.read(), response.getheader("ETag", "")
+        except (OSError, http.client.HTTPException) as error:
+            raise LoadFailed(f"{method} {path}: {error or type(error).__name__}") from error
 
     def call(
         self, method: str, path: str, query: dict[str, str] | None = None, body: bytes | memoryview = b""
     ) -> tuple[bytes, str]:
         """Body and ETag of a 200 answer. Raises LoadFailed for any other."""
-        self._http.request(method, self._signer.presign(method, path, query), body=body)
-        with self._http.getresponse() as response:
-            content = response.read()
-            if response.status != 200:
-                raise LoadFailed(f"{method} {path} was answered {response.status}: {content[:500]!r}")
-            return content, response.getheader("ETag", "")
+        status, content, etag = self.ask(method, path, query, body)
+        if status != 200:
+            raise LoadFailed(f"{method} {path} was answered {status}: {content[:500]!r}")
+        return content, etag
 
     def close(self) -> None:
         self._http.close()
 
 
-def make_bucket(target: Target, bucket: str) -> None:
-    connection = S3Connection(target)
-    connection.call("PUT", f"/{bucket}")
+def make_bucket(endpoint: Endpoint, bucket: str) -> None:
+    """Raises LoadFailed when it is there already."""
+    connection = S3Connection(endpoint)
+    body = b""
+    if endpoint.region != "us-east-1":
+        body = (
+            f"<CreateBucketConfiguration><LocationConstraint>{endpoint.region}</LocationConstraint>"
+            "</CreateBucketConfiguration>"
+        ).encode()
+    connection.call("PUT", f"/{bucket}", body=body)
     connection.close()
 
 
-def check_contents(target: Target, bucket: str, body: bytes) -> None:
+def check_contents(endpoint: Endpoint, bucket: str, body: bytes) -> None:
     """Stores, reads back and compares one object. Raises LoadFailed when a byte differs."""
-    connection = S3Connection(target)
+    connection = S3Connection(endpoint)
     path = f"/{bucket}/{object_key(0)}"
     connection.call("PUT", path, body=body)
     content, _ = connection.call("GET", path)
@@ -72,9 +85,9 @@ class Timing:
     steps_ms: list[float]
 
 
-def list_all(target: Target, bucket: str, page_keys: int) -> Timing:
+def list_all(endpoint: Endpoint, bucket: str, page_keys: int) -> Timing:
     """Pages through a bucket with ListObjectsV2."""
-    connection = S3Connection(target)
+    connection = S3Connection(endpoint)
     query = {"list-type": "2", "max-keys": str(page_keys)}
     keys = 0
     steps = []
@@ -93,9 +106,9 @@ def list_all(target: Target, bucket: str, page_keys: int) -> Timing:
     return Timing(keys, seconds, steps)
 
 
-def multipart_put(target: Target, bucket: str, *, part: bytes, parts: int, threads: int) -> Timing:
+def multipart_put(endpoint: Endpoint, bucket: str, *, part: bytes, parts: int, threads: int) -> Timing:
     """One object of `parts` equal parts, uploaded by `threads` connections at once, and completed."""
-    connections = [S3Connection(target) for _ in range(threads)]
+    connections = [S3Connection(endpoint) for _ in range(threads)]
     path = f"/{bucket}/multipart"
     began = time.perf_counter()
     content, _ = connections[0].call("POST", path, {"uploads": ""})

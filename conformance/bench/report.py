@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
+
+from conformance.bench.machine import Machine, this_machine
 from conformance.bench.process_stats import ProcessStats
 
 MIB = 1 << 20
@@ -33,28 +34,40 @@ class Row:
 class Report:
     rows: list[Row] = field(default_factory=list)
     memory: dict[str, ProcessStats] = field(default_factory=dict)
-    sync_ms: float = 0.0
+    machine: Machine = field(default_factory=this_machine)
+    metrics_us: float | None = None
+    """CPU of a front for the figures of one request; None when that was not measured."""
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "machine": {
-                "cores": _cores(),
-                "system": platform.platform(),
-                "python": platform.python_version(),
-                "fdatasync_4k_ms": round(self.sync_ms, 3),
-            },
+            "machine": msgspec.to_builtins(self.machine),
+            "metrics_us": self.metrics_us,
             "rows": [asdict(row) for row in self.rows],
             "memory": {name: asdict(stats) for name, stats in self.memory.items()},
         }
 
     def render(self) -> str:
-        return "\n".join([*self._head(), "", *self._rates(), "", *self._cpu(), "", *self._memory()])
+        head = f"{self.machine.words}; generator on the same machine"
+        parts = (self._rates(), self._cpu(), self._metrics(), self._memory())
+        return "\n".join([head, *(line for part in parts for line in ("", *part))])
 
-    def _head(self) -> list[str]:
-        return [
-            f"{_cores()} cores, {platform.platform()}, Python {platform.python_version()}",
-            f"one 4 KiB append and fdatasync: {self.sync_ms:.2f} ms; generator on the same machine",
-        ]
+    def row(self, name: str, size: str, clients: int) -> Row | None:
+        """That measurement, if it was made."""
+        same = (row for row in self.rows if (row.name, row.size, row.clients) == (name, size, clients))
+        return next(same, None)
+
+    def _metrics(self) -> list[str]:
+        if self.metrics_us is None:
+            return ["Cost of the metrics: not measured."]
+        lines = [f"Cost of the metrics: {self.metrics_us:.2f} us of a front's CPU for each request"]
+        for row in self.rows:
+            cpu_us = sum(each for name, each in row.cpu_us.items() if name.startswith("front"))
+            if row.size == "4 KiB" and cpu_us:
+                share = self.metrics_us / cpu_us
+                lines.append(
+                    f"  {row.name} {row.size}, {row.clients} clients: {share:.1%} of {cpu_us:,.0f} us"
+                )
+        return lines
 
     def _rates(self) -> list[str]:
         lines = [
@@ -98,7 +111,3 @@ class Report:
 def _memory_line(name: str, values: tuple[int, ...]) -> str:
     rss, peak, share = (value / MIB for value in values)
     return f"{name:14}{rss:>10.1f}{peak:>10.1f}{share:>13.1f}"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

@@ -11,13 +11,14 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.bench import extras
 from conformance.bench.load import LoadFailed, LoadPlan, LoadResult, run_in_process
+from conformance.bench.machine import sync_ms, this_machine
+from conformance.bench.metrics_cost import metrics_cost_us
 from conformance.bench.process_stats import read_cpu_s, read_stats
 from conformance.bench.report import Report, Row
 from conformance.bench.target import Target, TargetFailed, running_floor, running_store
@@ -74,8 +75,8 @@ class Bench:
 
     def measure_size(self, size: Size) -> None:
         bucket = f"bench-{size.object_bytes}"
-        extras.make_bucket(self._target, bucket)
-        extras.check_contents(self._target, bucket, os.urandom(size.object_bytes))
+        extras.make_bucket(self._target.endpoint, bucket)
+        extras.check_contents(self._target.endpoint, bucket, os.urandom(size.object_bytes))
         self._fill(bucket, size.key_count, size.object_bytes)
         for method in ("PUT", "GET"):
             for clients in size.clients:
@@ -85,24 +86,24 @@ class Bench:
 
     def measure_listing(self) -> None:
         bucket = "bench-list"
-        extras.make_bucket(self._target, bucket)
+        extras.make_bucket(self._target.endpoint, bucket)
         self._fill(bucket, LIST_KEYS, 100)
         self._measure_work(
             "LIST keys",
             f"{LIST_PAGE_KEYS}/page",
             1,
-            [lambda: extras.list_all(self._target, bucket, LIST_PAGE_KEYS)] * (LIST_ROUNDS + 1),
+            [lambda: extras.list_all(self._target.endpoint, bucket, LIST_PAGE_KEYS)] * (LIST_ROUNDS + 1),
             counts_bytes=False,
         )
 
     def measure_multipart(self) -> None:
         bucket = "bench-multipart"
-        extras.make_bucket(self._target, bucket)
+        extras.make_bucket(self._target.endpoint, bucket)
         part = os.urandom(MULTIPART_PART_BYTES)
 
         def work() -> extras.Timing:
             return extras.multipart_put(
-                self._target, bucket, part=part, parts=MULTIPART_PARTS, threads=MULTIPART_THREADS
+                self._target.endpoint, bucket, part=part, parts=MULTIPART_PARTS, threads=MULTIPART_THREADS
             )
 
         self._measure_work("multipart PUT", "256 MiB", MULTIPART_THREADS, [work] * 4, counts_bytes=True)
@@ -199,18 +200,43 @@ def _tell(row: Row) -> None:
     )
 
 
-def sync_ms(folder: Path) -> float:
-    """Mean time of one 4 KiB append with fdatasync in `folder`: what the disk itself allows."""
-    rounds = 200
-    path = folder / "sync-probe"
-    with path.open("wb", buffering=0) as file:
-        began = time.perf_counter()
-        for _ in range(rounds):
-            file.write(b"x" * 4096)
-            os.fdatasync(file.fileno())
-        took = time.perf_counter() - began
-    path.unlink()
-    return took * 1000 / rounds
+def measure(
+    *,
+    seconds: float,
+    sizes: str = "all",
+    fronts: int = 1,
+    folder: Path | None = None,
+    json_file: Path | None = None,
+    extras_too: bool = True,
+) -> Report:
+    """Starts a store, measures it and prints the table. `sizes`: labels of SIZES separated by commas, or "all";
+    `folder`: where the temporary directory goes. Ends the process with the store's log when a measurement fails.
+    """
+    wanted = [size for size in SIZES if sizes == "all" or size.label in sizes.split(",")]
+    if not wanted:
+        sys.exit(f"--sizes {sizes}: there are {', '.join(size.label for size in SIZES)}")
+    report = Report()
+    with tempfile.TemporaryDirectory(prefix="trivet-bench-", dir=folder) as made:
+        report.machine = this_machine(sync_ms(Path(made)))
+        try:
+            with running_store(Path(made) / "data", ("--fronts", str(fronts))) as target:
+                bench = Bench(target, seconds, report)
+                bench.measure_floor()
+                for size in wanted:
+                    bench.measure_size(size)
+                if extras_too:
+                    bench.measure_listing()
+                    bench.measure_multipart()
+                bench.measure_floor()
+                report.memory = {name: read_stats(pid) for name, pid in target.pids.items()}
+        except (LoadFailed, TargetFailed) as failure:
+            log = Path(made) / "store.log"
+            sys.exit(f"{failure}\n\nlast lines of the store's log:\n{log.read_text()[-3000:]}")
+    report.metrics_us = metrics_cost_us()
+    print(report.render())
+    if json_file:
+        json_file.write_text(json.dumps(report.to_json(), indent=1) + "\n")
+    return report
 
 
 def main() -> None:
@@ -224,27 +250,14 @@ def main() -> None:
     parser.add_argument("--fronts", type=int, default=1, help="S3 front processes of the store")
     parser.add_argument("--folder", type=Path, help="where the temporary directory goes (some 20 GB)")
     options = parser.parse_args()
-    sizes = [size for size in SIZES if options.sizes == "all" or size.label in options.sizes.split(",")]
-    report = Report()
-    with tempfile.TemporaryDirectory(prefix="trivet-bench-", dir=options.folder) as folder:
-        report.sync_ms = sync_ms(Path(folder))
-        try:
-            with running_store(Path(folder) / "data", ("--fronts", str(options.fronts))) as target:
-                bench = Bench(target, options.seconds, report)
-                bench.measure_floor()
-                for size in sizes:
-                    bench.measure_size(size)
-                if not options.no_extras:
-                    bench.measure_listing()
-                    bench.measure_multipart()
-                bench.measure_floor()
-                report.memory = {name: read_stats(pid) for name, pid in target.pids.items()}
-        except (LoadFailed, TargetFailed) as failure:
-            log = Path(folder) / "store.log"
-            sys.exit(f"{failure}\n\nlast lines of the store's log:\n{log.read_text()[-3000:]}")
-    print(report.render())
-    if options.json:
-        options.json.write_text(json.dumps(report.to_json(), indent=1) + "\n")
+    measure(
+        seconds=options.seconds,
+        sizes=options.sizes,
+        fronts=options.fronts,
+        folder=options.folder,
+        json_file=options.json,
+        extras_too=not options.no_extras,
+    )
 
 
 if __name__ == "__main__":

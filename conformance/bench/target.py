@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from conformance.bench.plan import Endpoint
+
 TRIVET = (sys.executable, "-m", "compose.cli.main")
+# A store must not outlive a benchmark that was killed: SIGTERM when its parent is gone.
+WITH_US = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
+LOST_NODE = "node-2"
 STOP_WAIT_S = 60.0
 
 
@@ -27,6 +35,24 @@ class Target:
     access_key: str
     secret_key: str = field(repr=False)
     pids: dict[str, int]
+    data: Path = Path()
+    """The store's directory."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(self.host, self.port, access_key=self.access_key, secret_key=self.secret_key)
+
+    def lose_node(self) -> tuple[str, float]:
+        """A node's disk dies: its process is killed and its directory goes at the same moment, so that the process
+        which the supervisor starts in its place finds nothing and refuses. Its name, and when (time.perf_counter).
+        """
+        pid = int((self.data / "run" / f"{LOST_NODE}.pid").read_text())
+        lost = self.data / f"{LOST_NODE}.lost"
+        killed_at = time.perf_counter()
+        os.kill(pid, signal.SIGKILL)
+        (self.data / LOST_NODE).rename(lost)
+        shutil.rmtree(lost)
+        return LOST_NODE, killed_at
 
 
 class TargetFailed(Exception):
@@ -38,7 +64,7 @@ def running_store(data: Path, options: tuple[str, ...] = ()) -> Iterator[Target]
     """A store in the directory `data` on a free port. Its log goes to `data`/../store.log."""
     with (data.parent / "store.log").open("wb") as log:
         process = subprocess.Popen(
-            [*TRIVET, "up", "--data", str(data), "--port", "0", *options],
+            [*WITH_US, *TRIVET, "up", "--data", str(data), "--port", "0", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -49,7 +75,7 @@ def running_store(data: Path, options: tuple[str, ...] = ()) -> Iterator[Target]
         access_key, secret_key = _credentials(data / "credentials")
         assert url.hostname is not None
         assert url.port is not None
-        yield Target(url.hostname, url.port, access_key, secret_key, pids)
+        yield Target(url.hostname, url.port, access_key, secret_key, pids, data)
     finally:
         _stop(process)
 
@@ -59,7 +85,7 @@ def running_floor() -> Iterator[Target]:
     """An empty Starlette application on the same HTTP server as the store's fronts."""
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         process = subprocess.Popen(
-            [*TRIVET, "floor", "--listen-fd", str(listener.fileno())], pass_fds=(listener.fileno(),)
+            [*WITH_US, *TRIVET, "floor", "--listen-fd", str(listener.fileno())], pass_fds=(listener.fileno(),)
         )
         host, port = listener.getsockname()
     try:

@@ -1,1 +1,1 @@
-"""What lives below /-/: health, later metrics and the admin API."""
+"""What lives below /-/, where no bucket is named: the admin API, and health."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import msgspec
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:trivet:problem:"
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -16,12 +18,31 @@ class FieldError(msgspec.Struct, frozen=True):
     detail: str
 
 
+class ProblemDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RFC 9457. `type` is the same for all problems of a kind, for programs to compare; `request_id` is also in the
+    log, with what happened."""
+
+    type: Annotated[str, msgspec.Meta(pattern="^urn:trivet:problem:[a-z0-9-]+$")]
+    title: str
+    status: Annotated[int, msgspec.Meta(ge=400, le=599)]
+    request_id: str = ""
+    detail: str = ""
+    errors: tuple[FieldError, ...] = ()
+
+
 class Problem(Exception):
     """`kind` is the last part of the document's `type`, a word in lower case with dashes that programs can compare;
-    `title` the same for every problem of that kind, `detail` for this one."""
+    `title` the same for every problem of that kind, `detail` for this one. `headers` go on the answer."""
 
     def __init__(
-        self, status: int, kind: str, title: str, detail: str = "", *, errors: Sequence[FieldError] = ()
+        self,
+        status: int,
+        kind: str,
+        title: str,
+        detail: str = "",
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail or title)
         self.status = status
@@ -29,6 +50,20 @@ class Problem(Exception):
         self.title = title
         self.detail = detail
         self.errors = tuple(errors)
+        self.headers = dict(headers or {})
+
+    def document(self, request_id: str) -> bytes:
+        """The body of the answer."""
+        return msgspec.json.encode(
+            ProblemDocument(
+                type=TYPE_PREFIX + self.kind,
+                title=self.title,
+                status=self.status,
+                request_id=request_id,
+                detail=self.detail,
+                errors=self.errors,
+            )
+        )
 
 
 def not_found(what: str, name: str) -> Problem:
@@ -46,3 +81,10 @@ def invalid(field: str, detail: str) -> Problem:
 def conflict(kind: str, title: str, detail: str) -> Problem:
     """409: not in the store's present state."""
     return Problem(409, kind, title, detail)
+
+
+def unavailable(detail: str) -> Problem:
+    """503: the catalog or the nodes can't do it now."""
+    return Problem(
+        503, "unavailable", "The store can't do this now; try again", detail, headers={"retry-after": "1"}
+    )

@@ -98,6 +98,12 @@ class SigningKeys:
             del self._entries[next(iter(self._entries))]
         self._entries[credential, region] = key
 
+    def forget(self, access_key: str) -> None:
+        """Drop all keys of one access key."""
+        for spelling, key in list(self._entries.items()):
+            if key.scope.access_key == access_key:
+                del self._entries[spelling]
+
     def __len__(self) -> int:
         return len(self._entries)
 

@@ -58,7 +58,27 @@ class Identity(NamedTuple):
         )
 
 
+class Signed(NamedTuple):
+    """A request and what it claims about its signature, between reading and verifying."""
+
+    line: RequestLine
+    headers: Mapping[bytes, bytes]
+    claim: Claim
+    verifier: Verifier
+    has_token: bool
+
+
 _signing_keys = SigningKeys()
+
+
+def forget_signing_keys(access_key: str) -> None:
+    """Drop what was worked out from the secret of a key that is gone or has another secret now."""
+    _signing_keys.forget(access_key)
+
+
+def unknown_key(access_key: str) -> InvalidAccessKeyId:
+    """What a key that does not exist, or may not be used, is answered with."""
+    return InvalidAccessKeyId(AWSAccessKeyId=access_key)
 
 
 def authenticate(
@@ -77,6 +97,29 @@ def authenticate(
     that proxies which keep Host work (FIELD 8). Raises the S3Error that AWS answers for each flaw; there is
     never a secret in it.
     """
+    signed = read_claim(
+        method=method, raw_path=raw_path, raw_query=raw_query, headers=headers, now=now, region=region
+    )
+    if signed is None:
+        return None
+    access_key = signed.claim.scope.access_key
+    secret = secret_of(access_key)
+    if secret is None:
+        raise unknown_key(access_key)
+    return verify(signed, secret)
+
+
+def read_claim(
+    *,
+    method: str,
+    raw_path: bytes,
+    raw_query: bytes,
+    headers: Sequence[tuple[bytes, bytes]],
+    now: datetime,
+    region: str,
+) -> Signed | None:
+    """The first half of `authenticate`, for a caller that must look the secret up in between: everything but the
+    signature is checked, and nothing may be believed yet. None for a request without any credentials."""
     by_name = join_headers(headers)
     authorization = by_name.get(b"authorization")
     if authorization is None and not raw_query:
@@ -97,20 +140,23 @@ def authenticate(
         refuse_other_versions()
     else:
         return None
-    identity = _verify(RequestLine(method.encode(), raw_path, pairs), by_name, claim, secret_of, verifier)
-    if b"x-amz-security-token" in by_name or b"X-Amz-Security-Token" in names:
+    has_token = b"x-amz-security-token" in by_name or b"X-Amz-Security-Token" in names
+    return Signed(RequestLine(method.encode(), raw_path, pairs), by_name, claim, verifier, has_token)
+
+
+def verify(signed: Signed, secret: str) -> Identity:
+    """The second half of `authenticate`: the caller, who signed with `secret`. Raises SignatureDoesNotMatch,
+    InvalidToken."""
+    identity = _verify(signed.line, signed.headers, signed.claim, secret, signed.verifier)
+    if signed.has_token:
         raise InvalidToken  # Trivet issues no temporary credentials
     return identity
 
 
 def _verify(
-    line: RequestLine, headers: Mapping[bytes, bytes], claim: Claim, secret_of: SecretOf, verifier: Verifier
+    line: RequestLine, headers: Mapping[bytes, bytes], claim: Claim, secret: str, verifier: Verifier
 ) -> Identity:
-    """Raises InvalidAccessKeyId, SignatureDoesNotMatch."""
-    access_key = claim.scope.access_key
-    secret = secret_of(access_key)
-    if secret is None:
-        raise InvalidAccessKeyId(AWSAccessKeyId=access_key)
+    """Raises SignatureDoesNotMatch."""
     if claim.known is not None and claim.known.secret == secret:
         key = claim.known.key
     else:
@@ -127,7 +173,7 @@ def _verify(
     if claim.known is None:
         verifier.keys.remember(claim.credential, verifier.region, SigningKey(claim.scope, secret, key))
     _, kind, digest = claim.payload
-    return Identity(access_key, kind, digest, timestamp, claim.scope.text, claim.signature, key)
+    return Identity(claim.scope.access_key, kind, digest, timestamp, claim.scope.text, claim.signature, key)
 
 
 def _find_signed(line: RequestLine, headers: Mapping[bytes, bytes], claim: Claim, key: bytes) -> bytes | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from catalog import objects
+from catalog import objects, usage
 from catalog.model import Attributes, Condition
 from s3front.blob_store import store_blob
+from s3front.body import Body
 from s3front.handlers.buckets import require_bucket
 from s3front.limits import OBJECT_BYTES_MAX_SINGLE_PUT
 from s3front.request import Request
@@ -24,6 +25,10 @@ async def put_object(services: FrontServices, request: Request) -> Response:
     kept = object_headers(request.header_list)
     kind = storage_class(request.headers)
     condition = write_precondition(request)
+    if bucket.quota_bytes is not None:
+        # What can't be kept need not be sent: a client that waits for "100 Continue" saves the upload.
+        size = Body(request, OBJECT_BYTES_MAX_SINGLE_PUT).size
+        await usage.check_before_body(services.catalog, bucket, key, size)
     stored = await store_blob(services, request, bytes_max=OBJECT_BYTES_MAX_SINGLE_PUT)
     attributes = Attributes(kept.headers, kept.metadata, stored.checksum, kind)
     await services.catalog.write(

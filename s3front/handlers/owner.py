@@ -1,4 +1,4 @@
-"""The one owner there is so far: the holder of the root key."""
+"""The one owner there is: the account of the store. Every access key works for it."""
 
 import hashlib
 

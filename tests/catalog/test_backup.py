@@ -311,8 +311,11 @@ def test_a_failed_backup_leaves_nothing(
         patched.setattr(sqlite, "copy", fail)
         with pytest.raises(CatalogFailed, match="No space left"):
             backup.backup(store.path, target)
-    content = store.path.read_bytes()
-    store.path.write_bytes(content[:-4096] + b"\xff" * 4096)  # a table that copying does not look into
+    with sqlite.finished_file(store.path) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'outbox'").fetchone()
+    content = bytearray(store.path.read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096  # a table that copying does not look into
+    store.path.write_bytes(content)
     with pytest.raises(CatalogFailed, match=r"the copy of .*catalog.sqlite is damaged"):
         backup.backup(store.path, target)
     with pytest.raises(CatalogFailed, match="No such file"):

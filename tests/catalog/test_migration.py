@@ -1,14 +1,16 @@
 """A catalog of the first schema, with rows in it, under the present code (S25: migrations only add)."""
 
 import asyncio
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 
-from catalog import backup, blobs, engine, leases, nodes, objects, placements, schema, sqlite, work
+from catalog import backup, blobs, engine, leases, nodes, objects, placements, schema, sqlite, usage, work
 from catalog.engine import Catalog
+from catalog.usage_changes import Usage
 from tests.catalog.making import CLUSTER_ID, Clock, fail_on_fatal, new_blob, put, small_settings
 
 _OLD = bytes.fromhex("00000001" + "00000007" + "ab" * 8)
@@ -75,6 +77,35 @@ async def test_rows_of_the_first_schema_serve_on(tmp_path: Path) -> None:
     page = await catalog.read(lambda reader: blobs.page(reader, catalog.placements, after=b"", limit=10))
     assert [blob.nodes for blob in page] == [(4, 2, 3), (1, 2, 3)]
     assert (await catalog.read(leases.read)).counter == 12
+    await catalog.close()
+
+
+async def test_what_lies_in_old_buckets_is_counted(tmp_path: Path) -> None:
+    """Current and older versions and delete markers, an empty bucket too; and from then on with every change. Red when
+    the migration leaves the older versions out, and when it forgets buckets without objects."""
+    path = tmp_path / "catalog.sqlite"
+    _first_schema(path)
+    raw = sqlite.Sqlite(path, mmap_bytes=0, cache_bytes=1 << 20).connect(query_only=False)
+    for sequence, size, version_id, marker in ((2, 100, "v2", 0), (3, 20, "v3", 0), (4, 0, "v4", 1)):
+        row = (1, b"key", sequence, size, 1, "etag", None, None, _OLD, version_id, "text/plain", None, marker)
+        raw.execute(f"INSERT INTO versions VALUES ({', '.join('?' * len(row))})", row)
+    raw.execute("INSERT INTO buckets VALUES (2, 'empty', 'owner', 'region', 1, 0, NULL, NULL, NULL)")
+    raw.close()
+    catalog = Catalog.open(path, small_settings(), clock=Clock(), on_fatal=fail_on_fatal)
+    await catalog.start()
+    reports = await catalog.read(usage.listed)
+    assert [(one.name, one.usage) for one in reports] == [
+        ("bucket", Usage(objects=1, versions=4, bytes=4096 + 120)),
+        ("empty", Usage()),
+    ]
+    raw = sqlite.Sqlite(path, mmap_bytes=0, cache_bytes=1 << 20).connect()
+    assert raw.execute("SELECT bucket_id FROM bucket_usage").fetchall() == [(1,), (2,)]
+    raw.close()
+    await put(catalog, 1, b"key", new_blob(epoch=3, size=96))
+    await put(catalog, 2, b"key", new_blob(epoch=3, size=5))
+    for bucket_id in (1, 2):
+        assert (await catalog.read(partial(usage.recount, bucket_id=bucket_id))).agrees
+    assert (await catalog.read(usage.totals)) == (2, Usage(2, 5, 96 + 120 + 5))
     await catalog.close()
 
 

@@ -137,13 +137,17 @@ PUT_OF_PROTOCOL_2 = bytes.fromhex(
     "320000000403020110002100dc0500009ac410000102030405060708090a0b0c0d0e0f070202010115c40401020304c3c2"
 )
 
+PUT_WITH_TRACE = bytes.fromhex(
+    "340000000403020110002300dc0500009bc410000102030405060708090a0b0c0d0e0f070202010115c40401020304c3c2c400"
+)
+
 
 def test_s25_frames_are_what_they_were() -> None:
     """Golden bytes: release N speaks the wire of N-1."""
     message = PutBlock(bytes(range(16)), 7, 2, 2, 1, 1, 21, b"\x01\x02\x03\x04", True)
     frame = encode_frame(0x01020304, Op.PUT_BLOCK, Status.OK, 1500, encode(message), 5)
-    assert frame == PUT_OF_PROTOCOL_2
-    for golden in (PUT_OF_PROTOCOL_1, PUT_OF_PROTOCOL_2):
+    assert frame == PUT_WITH_TRACE
+    for golden in (PUT_OF_PROTOCOL_1, PUT_OF_PROTOCOL_2, PUT_WITH_TRACE):
         (received,) = feed(FrameDecoder(), golden + b"12345", [])
         assert wire.decode_put_block(received.header) == message
     assert [(op.name, op.value) for op in Op] == [

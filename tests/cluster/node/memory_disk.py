@@ -244,6 +244,9 @@ class MemoryDisk:
     def free_bytes(self, path: Path) -> int:
         return self._room() + self.overstated_bytes
 
+    def total_bytes(self, path: Path) -> int:
+        return self.capacity_bytes
+
     def _room(self) -> int:
         return self.capacity_bytes - sum(len(file.live) for file in self.files.values())
 

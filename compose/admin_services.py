@@ -1,0 +1,58 @@
+"""What the admin API of a front is given: the places of this machine, the supervisor's ear, the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from importlib.metadata import version
+
+from compose import control
+from compose.data_dir import DataDir
+from compose.settings import Settings, default_text, table
+from s3front.admin.services import AdminServices, SettingInForce
+from s3front.services import FrontServices
+
+SETTLE_WAIT_S = 60.0
+_USER_INFO = re.compile(r"//[^/@]*@")
+
+
+def admin_services(front: FrontServices, settings: Settings) -> AdminServices:
+    """For the front that runs with `settings`."""
+    place = DataDir(settings.data)
+
+    async def settle_nodes() -> list[str]:
+        return await asyncio.to_thread(settle, place)
+
+    return AdminServices(
+        front=front,
+        homes=place,
+        settle_nodes=settle_nodes,
+        settings=in_force(settings),
+        width=settings.width,
+        release=version("trivet"),
+    )
+
+
+def in_force(settings: Settings) -> tuple[SettingInForce, ...]:
+    """All of them, as their variables would be written; what stands before an @ in a URL is a secret."""
+    return tuple(
+        SettingInForce(
+            name,
+            setting.env,
+            _USER_INFO.sub("//***@", setting.render(getattr(settings, name))),
+            default_text(name),
+            setting.help,
+        )
+        for name, setting in table().items()
+    )
+
+
+def settle(place: DataDir, wait_s: float = SETTLE_WAIT_S) -> list[str]:
+    """Has the supervisor run the nodes that the catalog has; what a person should know of it."""
+    try:
+        reply = control.tell(place.control, control.REFRESH, wait_s)
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: no answer of ours
+        return [f"the change is made, but the supervisor has not said yet that it took it over: {error}"]
+    if reply is None:
+        return ["the change is made, but no `trivet up` runs here: start or stop the node's process yourself"]
+    return reply.problems

@@ -1,0 +1,1 @@
+"""What `trivet doctor` looks at, one module a subject."""

@@ -1,0 +1,5 @@
+"""``python -m conformance.bench``: as ``trivet bench``."""
+
+from conformance.bench.command import main
+
+main()

@@ -1,0 +1,1 @@
+"""Figures of the fronts: counted with each request, told to Prometheus, kept by the minute in the catalog."""

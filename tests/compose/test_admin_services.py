@@ -1,0 +1,58 @@
+"""What compose hands to the admin API: settings without secrets, and the way to the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from compose import control
+from compose.admin_services import in_force, settle
+from compose.control import ControlServer, Reply
+from compose.data_dir import DataDir
+from compose.settings import Settings, table
+
+
+def test_all_settings_are_told_but_no_password() -> None:
+    """Red when a URL is told as it is: traces may go to http://user:password@host."""
+    told = {
+        setting.name: setting for setting in in_force(Settings(trace_url="http://me:secret@host:4318/v1"))
+    }
+    assert list(told) == list(table())
+    assert told["trace_url"].value == "http://***@host:4318/v1"
+    assert (told["port"].value, told["port"].default, told["port"].env) == ("9000", "9000", "TRIVET_PORT")
+    assert told["domains"].value == "localhost"
+
+
+async def test_the_supervisor_is_told_and_its_words_come_back(tmp_path: Path) -> None:
+    """While it hears; a store that was started otherwise is changed all the same, with a note."""
+    place = DataDir(tmp_path)
+    place.run.mkdir()
+    heard = 0
+
+    async def refresh() -> Reply:
+        nonlocal heard
+        heard += 1
+        return Reply(["node-9 did not start"])
+
+    async with ControlServer(place.control, {control.REFRESH: refresh}):
+        assert await asyncio.to_thread(settle, place) == ["node-9 did not start"]
+    assert heard == 1
+    notes = await asyncio.to_thread(settle, place)
+    assert len(notes) == 1
+    assert "no `trivet up` runs here" in notes[0]
+
+
+async def test_a_supervisor_that_says_nothing_is_a_note_too(tmp_path: Path) -> None:
+    """Red when the timeout gets out: the change is committed by then, and 500 would say it is not."""
+    place = DataDir(tmp_path)
+    place.run.mkdir()
+    silent = asyncio.Event()
+
+    async def refresh() -> Reply:
+        await silent.wait()
+        return Reply()
+
+    async with ControlServer(place.control, {control.REFRESH: refresh}):
+        notes = await asyncio.to_thread(settle, place, 0.2)
+    assert len(notes) == 1
+    assert "has not said yet" in notes[0]
