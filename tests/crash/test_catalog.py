@@ -59,7 +59,8 @@ async def versions_in(path: Path) -> dict[int, int]:
 
 
 def check_whole(path: Path) -> None:
-    """SQLite's own judgement, and the references: each object's blob is there, each unused one is garbage."""
+    """SQLite's own judgement; the references: each object's blob is there, each unused one is garbage; and the books
+    of each bucket (red when they were written by a transaction of their own after the batch)."""
     connection = driver.connect(str(path))
     try:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -68,6 +69,12 @@ def check_whole(path: Path) -> None:
             " OR (refs = 0 AND NOT EXISTS (SELECT 1 FROM garbage g WHERE g.blob_id = b.id))"
         ).fetchone()
         assert wrong == (0,), "references and objects do not agree"
+        books = connection.execute("SELECT bucket_id, objects, versions, bytes FROM bucket_usage").fetchall()
+        counted = connection.execute(
+            "SELECT b.id, count(o.key), count(o.key), COALESCE(sum(o.size), 0) FROM buckets b "
+            "LEFT JOIN objects o ON o.bucket_id = b.id GROUP BY b.id"
+        ).fetchall()
+        assert books == counted, "the books of the buckets are wrong"
     finally:
         connection.close()
 
