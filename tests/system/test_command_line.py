@@ -209,6 +209,7 @@ def at_a_terminal(*words: str, columns: int = 100) -> Iterator[tuple[Screen, sub
         os.close(ours)
 
 
+@pytest.mark.long
 def test_a_live_view_during_a_repair(new_store: Maker, tmp_path: Path) -> None:
     """A node's disk is lost and made anew, at a rate that lets us watch: the bar moves, then all is whole; Ctrl-C
     ends it well. Red when the view does not follow the catalog, or draws no bar.

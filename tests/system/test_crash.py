@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from tests.system.conftest import Store, until
 
 WRITERS = 16
-ROUNDS = 3
+ROUNDS = 2
 ACKNOWLEDGED_BEFORE_KILL = 250
 BUCKET = "crash"
 MIB = 1 << 20

@@ -182,7 +182,7 @@ def load(store: Store, method: str, seconds: float) -> LoadResult:
     return run_in_process(plan)
 
 
-@pytest.mark.parametrize("away", ["node-1", "node-2"])
+@pytest.mark.parametrize("away", ["node-1", pytest.param("node-2", marks=pytest.mark.long)])
 def test_a_node_that_freezes_under_load_delays_little_and_fails_nothing(failing: Store, away: str) -> None:
     """From the first second on: GET p99 below five times the healthy one, PUT p99 below 100 ms, no request fails.
 

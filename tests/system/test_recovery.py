@@ -20,8 +20,8 @@ from cluster.reports.incidents import REDUNDANCY, Incident, incidents, summarise
 from cluster.reports.redundancy import repair_report
 from cluster.steward import progress
 from cluster.steward.progress import RepairProgress
-from compose.cli.store_access import nodes_at_hand
 from compose.settings import Settings
+from compose.wiring import asked_nodes
 from tests.system.conftest import ROOT, TRIVET, Store, own_environment, until
 from tests.system.redundancy import below_full_redundancy, with_catalog
 from tests.system.test_membership import lose, states, trivet
@@ -89,7 +89,7 @@ def reports(store: Store) -> tuple[ClusterHealth, ClusterStats]:
     settings = Settings.read({}, {"data": store.data})
 
     async def ask(catalog: Catalog) -> tuple[ClusterHealth, ClusterStats]:
-        async with nodes_at_hand(settings, catalog) as node_set:
+        async with asked_nodes(settings, catalog) as node_set:
             return await cluster_health(catalog, node_set), await cluster_stats(catalog, node_set)
 
     return with_catalog(store, ask)
@@ -145,6 +145,7 @@ def run(store: Store, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_a_node_that_is_down_is_told_and_one_that_is_up_is_read(new_store: Maker) -> None:
     """The commands that watch end with what became of it."""
