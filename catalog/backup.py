@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from catalog import migrating, schema, sqlite, work
+from catalog import access_keys, migrating, schema, sqlite, work
 from catalog.engine import wall_clock_ms
 from catalog.errors import CatalogFailed, CatalogRefused
 from catalog.lock import FileLock, lock_path
@@ -133,7 +133,17 @@ def _renew(path: Path, now_ms: int) -> None:
         term = max(row[0] + _TERMS, now_ms // 1000 * _TERMS_PER_SECOND)
         tx.execute(_RAISE, (term,))
         tx.execute(_FREE_LEASES)
-        work.record_event(tx, "catalog-restored", detail=f"term {term}; orphan collection is off")
+        work.record_event(
+            tx, "catalog-restored", detail=f"term {term}; orphan collection is off{_keys_again(tx)}"
+        )
         cursor.execute("COMMIT")
     finally:
         connection.close()
+
+
+def _keys_again(tx: Transaction) -> str:
+    """A key that leaked and was deleted after the backup is good again: who restores must hear of it."""
+    keys = access_keys.list_keys(tx)
+    if not keys:
+        return ""
+    return f"; access keys ({len(keys)}) are as they were then, also those deleted or disabled since: trivet key list"

@@ -118,7 +118,7 @@ _INSERT_META = Statement(
 _GENERATION = Statement(sa.select(schema.meta.c.config_generation))
 
 
-def _bring_up_to_date(database: sqlite.Sqlite) -> None:
+def _bring_up_to_date(database: sqlite.Sqlite, *, may_migrate: bool) -> None:
     connection = database.connect(query_only=False, busy_timeout_ms=int(_MIGRATION_WAIT_S * 1000))
     revision = sqlite.revision_of(connection)
     if revision == schema.HEAD_REVISION:
@@ -127,6 +127,12 @@ def _bring_up_to_date(database: sqlite.Sqlite) -> None:
     if revision is None:
         connection.close()
         raise CatalogRefused(f"{database.path} is not a catalog")
+    if not may_migrate:
+        connection.close()
+        raise CatalogRefused(
+            f"{database.path} is of another release (schema {revision}, this one has {schema.HEAD_REVISION}), and a "
+            "store runs on it: stop that, and start it again with the release that is installed now"
+        )
     lock = FileLock(lock_path(database.path))
     lock.acquire()
     try:
@@ -185,14 +191,16 @@ class Catalog:
         random: Callable[[int], bytes] = os.urandom,
         on_fatal: Callable[[BaseException], None] = end_process,
         runtime: Runtime | None = None,
+        may_migrate: bool = True,
     ) -> Catalog:
         """Open an existing catalog, migrating its schema if it is older. `clock` gives milliseconds since
-        1970; `on_fatal` ends the process. Raises CatalogRefused."""
+        1970; `on_fatal` ends the process. `may_migrate`: whether no process of an older release may be at work on it,
+        which would not keep what the new schema has (the books of the buckets). Raises CatalogRefused."""
         sqlite.check_version(sqlite.runtime_version())
         if not path.exists():
             raise CatalogRefused(f"there is no catalog at {path}")
         database = _database(path, settings)
-        _bring_up_to_date(database)
+        _bring_up_to_date(database, may_migrate=may_migrate)
         return cls(database, settings, clock, random, on_fatal, runtime=runtime or Runtime())
 
     async def start(self) -> None:

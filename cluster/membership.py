@@ -253,9 +253,20 @@ class Membership:
         """Whether its directory, on this machine, is there and its own."""
         return row.directory is not None and _is_home_of(self._homes.home(row.directory), row.node_id)
 
+    def is_needed_now(self, row: NodeRow) -> bool:
+        """Whether some blob can't be read from the other nodes that are there at this moment."""
+        return self._holds_too_little(
+            {other.number for other in self._others(row) if other.state not in _SILENT}
+        )
+
     def _holds_last_copies(self, row: NodeRow) -> bool:
         """Whether the other nodes of the store hold too little of some blob to read it."""
-        others = {other.number for other in self._present if other is not row}
+        return self._holds_too_little({other.number for other in self._others(row)})
+
+    def _others(self, row: NodeRow) -> list[NodeRow]:
+        return [other for other in self._present if other is not row]
+
+    def _holds_too_little(self, others: set[int]) -> bool:
         return any(
             len({shard for shard, node in copies(use.nodes, use.k + use.m) if node in others}) < use.k
             for use in placements.in_use(self._tx)

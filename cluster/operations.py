@@ -86,12 +86,16 @@ def start_recovery(
 
     When its data is gone, or `lost` is said, another node takes its place (as `Membership.replace`, in `directory`
     if one is given) and the steward rebuilds the data at once. When it is up, every block is read and compared,
-    and what is missing or bad is repaired. When it is down with its data, it has to be started: refused. One that
-    is going on is not begun again; a pause of repair ends in any case.
+    and what is missing or bad is repaired. When it is down with its data, it has to be started: refused. So is one
+    whose data is not to be seen while the others can't give all of it back: its disk may only not be mounted, and a
+    replaced node does not come back. One that is going on is not begun again; a pause of repair ends in any case.
     """
     members = Membership(homes, tx, width)
     row = members.row(name)
-    if _is_gone(members, row) or lost:
+    if lost:
+        operation = _rebuild_lost(tx, members, row, directory)
+    elif _is_gone(members, row):
+        _refuse_needed(members, homes, row)
         operation = _rebuild_lost(tx, members, row, directory)
     elif directory is not None:
         raise MembershipRefused(
@@ -112,6 +116,16 @@ def start_recovery(
 def _is_gone(members: Membership, row: NodeRow) -> bool:
     """Whether its data is certainly gone: of a node on another machine we can't see that."""
     return row.directory is not None and row.state != nodes.JOINING and not members.has_data(row)
+
+
+def _refuse_needed(members: Membership, homes: NodeHomes, row: NodeRow) -> None:
+    if members.is_needed_now(row):
+        home = homes.home(row.directory) if row.directory is not None else "its place"
+        raise MembershipRefused(
+            f"the data of {row.name} is not in {home}, and some objects can't be read without it, because other nodes "
+            "are down or not yet rebuilt: mount its disk, or start the others and wait until they are rebuilt; "
+            f"if it is lost for good, and with it those objects: trivet node recover {row.name} --lost"
+        )
 
 
 def _rebuild_lost(tx: Transaction, members: Membership, row: NodeRow, directory: Path | None) -> Operation:
@@ -178,8 +192,9 @@ def _ask_for_scrub(tx: Transaction) -> int:
 
 
 def cancel(tx: Transaction, number: int) -> Operation:
-    """End it. A drain is taken back. Of a rebuild nothing is taken back, for objects need it: repair only pauses,
-    for an hour at most. A scrub ends, unless another operation waits for it. Raises NoSuchOperation."""
+    """End it. A drain is taken back. Of a rebuild nothing is taken back, for objects need it: repair only pauses, for
+    an hour at most, and not when another node goes down. A scrub ends, unless another operation waits for it. Raises
+    NoSuchOperation."""
     row = operations.get(tx, number)
     if row is None:
         raise NoSuchOperation(f"there is no operation {number}")

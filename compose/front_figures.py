@@ -67,6 +67,8 @@ async def recorder(
             await requests.flush_now()
         except CatalogError as error:
             log.warning("the figures of the last seconds are lost: %s", error)
+        except Exception:
+            log.exception("the figures of the last seconds are lost")
 
 
 def _added(tx: Transaction, minute_ms: int, figures: Mapping[str, Figures]) -> None:

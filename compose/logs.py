@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from compose.printable import printable
+
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 
@@ -27,7 +29,8 @@ def no_request() -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """Keeps an event on one line, tracebacks too: a message can't forge the line of another event."""
+    """Keeps an event on one line, tracebacks too: a message can't forge the line of another event, nor command the
+    terminal that shows it."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = _TIME_FORMAT
@@ -40,7 +43,7 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         request_id = self._request_id()
         record.request = f"[{request_id}] " if request_id else ""
-        return super().format(record).replace("\n", "\\n").replace("\r", "\\r")
+        return printable(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):

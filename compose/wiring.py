@@ -18,6 +18,7 @@ from cluster.tracing import TraceContext, no_trace
 from compose import credentials
 from compose.data_dir import DataDir
 from compose.refusal import StartRefused
+from compose.running import supervisor_pid
 from compose.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ NODES_FOLLOW_S = 0.5
 """How often each process looks whether the catalog's nodes changed. It costs one point read of a number."""
 NODES_WAIT_S = 5.0
 """A front waits so long for its links before it takes requests: the first ones should not meet a 503."""
+ASKED_WAIT_S = 2.0
 DOWN_WAIT_S = 0.5
 TRIED_S = 0.01
 """How often a command looks whether each node was tried."""
@@ -33,10 +35,14 @@ TRIED_S = 0.01
 
 @asynccontextmanager
 async def opened_catalog(settings: Settings) -> AsyncIterator[Catalog]:
-    """The store's catalog, which must be there already. Raises StartRefused when it can't be used."""
+    """The store's catalog, which must be there already. One of an older release is migrated, unless a store runs: that
+    is of the older release too, or its founding would have done it. Raises StartRefused when it can't be used."""
+    place = DataDir(settings.data)
     try:
         catalog = Catalog.open(
-            DataDir(settings.data).catalog, CatalogSettings(grace_ms=settings.grace_s * 1000)
+            place.catalog,
+            CatalogSettings(grace_ms=settings.grace_s * 1000),
+            may_migrate=supervisor_pid(place) is None,
         )
         await catalog.start()
     except CatalogError as refusal:
@@ -66,8 +72,8 @@ async def connected_nodes(
 
 @asynccontextmanager
 async def asked_nodes(settings: Settings, catalog: Catalog) -> AsyncIterator[NodeSet]:
-    """Likewise for a command, which asks the nodes that are there: it waits for none whose first answer was no. What
-    its work raises comes out as it is.
+    """Likewise for a command, which asks the nodes that are there: it waits for none whose first answer was no, and
+    ASKED_WAIT_S for one that is silent. What its work raises comes out as it is.
     """
     rows = await nodes.current(catalog)
     async with await _linked(settings, catalog, wire.Role.CLI, rows) as node_set:
@@ -83,13 +89,13 @@ async def asked_nodes(settings: Settings, catalog: Catalog) -> AsyncIterator[Nod
 
 
 async def _all_tried(node_set: NodeSet) -> None:
-    """Nodes that the catalog knows to be down get a moment only: their sockets may be held open for them."""
+    """Nodes that the catalog knows to be silent get a moment only: their sockets may be held open for them."""
     began = time.monotonic()
 
     def awaited() -> bool:
         waited_s = time.monotonic() - began
         return any(
-            waited_s < (DOWN_WAIT_S if node.state == nodes.DOWN else NODES_WAIT_S)
+            waited_s < (DOWN_WAIT_S if node.state in {nodes.SUSPECT, nodes.DOWN} else ASKED_WAIT_S)
             and (link := node_set.link(node.number)) is not None
             and not link.tried
             for node in node_set.nodes

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Final, Literal
 from weakref import WeakKeyDictionary
 
@@ -23,6 +22,7 @@ from cluster.errors import LinkError
 from cluster.headway import unreadable_on
 from cluster.membership import present
 from cluster.reports.incidents import REDUNDANCY, Incident, ongoing
+from cluster.reports.moments import At, iso_at_or_none, second_text
 from cluster.reports.redundancy import RepairReport, repair_report
 from cluster.steward.services import StewardSettings
 from cluster.topology import NodeSet
@@ -46,7 +46,7 @@ class Code(msgspec.Struct, frozen=True):
     m: int
 
 
-class ClusterStats(msgspec.Struct, frozen=True):
+class ClusterFigures(msgspec.Struct, frozen=True):
     """Counts, and sizes in bytes.
 
     `nodes`: how many by state; `regions`: how many by region; `silent`: names of those that did not answer, whose
@@ -71,17 +71,22 @@ class ClusterStats(msgspec.Struct, frozen=True):
     logical_bytes: int
     overhead: float | None
     codes: tuple[Code, ...]
+
+
+class ClusterStats(ClusterFigures, frozen=True):
+    """With how whole all of it is."""
+
     redundancy: RepairReport
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Why not all is well: `what` it is, of which `node`, what to `do` next, `since` when (milliseconds) if that is
-    known. In words for a person, without addresses and directories."""
+    """Why not all is well: `what` it is, of which `node`, what to `do` next, since when if that is known. In words for
+    a person, without addresses and directories."""
 
     what: str
     do: str
     node: str | None = None
-    since_ms: int | None = None
+    since_at: At | None = None
     critical: bool = False
 
 
@@ -218,7 +223,9 @@ def _of_objects(facts: _Facts) -> Iterator[Reason]:
     if reduced > 0:
         since_ms = next((each.began_ms for each in facts.ongoing if each.kind == REDUNDANCY), None)
         what = f"{reduced:,} blobs have less than full redundancy{_since(since_ms)}"
-        yield Reason(what, "wait for their repair (trivet repair status --watch)", since_ms=since_ms)
+        yield Reason(
+            what, "wait for their repair (trivet repair status --watch)", since_at=iso_at_or_none(since_ms)
+        )
 
 
 def _of_nodes(facts: _Facts) -> Iterator[Reason]:
@@ -240,15 +247,16 @@ def _of_nodes(facts: _Facts) -> Iterator[Reason]:
 
 
 def _absent(name: str, state: str, since_ms: int | None, *, answers: bool) -> Reason:
+    since_at = iso_at_or_none(since_ms)
     if answers:
         return Reason(
-            f"{name} answers, and still counts as {state}", "wait for the steward to see it", name, since_ms
+            f"{name} answers, and still counts as {state}", "wait for the steward to see it", name, since_at
         )
     if state == nodes.JOINING:
         return Reason(f"{name} has not joined yet", "wait; if it does not come up, look at its log", name)
     what = f"{name} is {state}" if state in {nodes.SUSPECT, nodes.DOWN} else f"{name} does not answer"
     do = f"start its process; if it is lost for good: trivet node recover {name} --lost"
-    return Reason(f"{what}{_since(since_ms)}", do, name, since_ms)
+    return Reason(f"{what}{_since(since_ms)}", do, name, since_at)
 
 
 def _of_steward(facts: _Facts, absent: bool) -> Iterator[Reason]:
@@ -257,7 +265,7 @@ def _of_steward(facts: _Facts, absent: bool) -> Iterator[Reason]:
         yield Reason("no steward is at work", do)
     paused_until_ms = facts.redundancy.paused_until_ms
     if paused_until_ms is not None:
-        what = f"repair is paused until {_iso(paused_until_ms)}"
+        what = f"repair is paused until {second_text(paused_until_ms)}"
         yield Reason(what, "to go on now: trivet repair resume")
     if not facts.orphans_allowed:
         what = "since the catalog was restored, blocks that it does not know are kept"
@@ -265,8 +273,4 @@ def _of_steward(facts: _Facts, absent: bool) -> Iterator[Reason]:
 
 
 def _since(at_ms: int | None) -> str:
-    return "" if at_ms is None else f" since {_iso(at_ms)}"
-
-
-def _iso(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms // 1000, UTC).isoformat().replace("+00:00", "Z")
+    return "" if at_ms is None else f" since {second_text(at_ms)}"

@@ -10,7 +10,7 @@ import msgspec
 from catalog import nodes
 from catalog.engine import Catalog
 from catalog.usedby import BlobUse, Search
-from cluster.reports.verify import Tally, Verdict, VerifyWalk
+from cluster.reports.verify import Verdict, VerifyWalk
 from cluster.reports.whereabouts import key_text
 
 OBJECTS_MAX: Final = 1000
@@ -126,17 +126,3 @@ async def _names(catalog: Catalog, verdicts: Iterable[Verdict]) -> list[str]:
     silent = {node for verdict in verdicts for node in verdict.silent}
     known = {row.number: row.name for row in await nodes.current(catalog)}
     return sorted(known.get(number, f"number {number}") for number in silent)
-
-
-def tally_text(tally: Tally) -> str:
-    """In a few words, while the walk goes on."""
-    found = [
-        f"{count:,} {what}"
-        for count, what in (
-            (tally.missing, "missing"),
-            (tally.corrupt, "corrupt"),
-            (tally.unanswered, "not answered for"),
-        )
-        if count
-    ]
-    return ", ".join(found) or "nothing bad"

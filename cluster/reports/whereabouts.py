@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -17,6 +16,7 @@ from catalog.statement import Reader
 from catalog.usedby import VersionRow
 from cluster.reports.blob_whereabouts import BlobReport, Checking, blobs_looked_at, sample
 from cluster.reports.blocks import NodeAsker
+from cluster.reports.moments import iso_at
 from cluster.reports.survival import Survival, least
 
 VERSIONS_MAX: Final = 100
@@ -168,13 +168,8 @@ def _version_report(row: VersionRow) -> VersionReport:
         delete_marker=row.delete_marker,
         size_bytes=row.size,
         etag=row.etag,
-        modified_at=moment(row.modified_ms),
+        modified_at=iso_at(row.modified_ms),
         content_type=row.content_type,
         storage_class=row.attributes.storage_class,
         checksum=_checksum_report(row.attributes.checksum),
     )
-
-
-def moment(at_ms: int) -> str:
-    """ISO 8601 in UTC, with milliseconds."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

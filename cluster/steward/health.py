@@ -12,6 +12,7 @@ from catalog.model import NodeRow
 from catalog.transaction import Transaction
 from cluster import wire
 from cluster.errors import LinkError
+from cluster.operations import resume_repair
 from cluster.steward.services import StewardServices
 from cluster.steward.tenure import Tenure
 
@@ -133,6 +134,9 @@ async def _note(tenure: Tenure, row: NodeRow, state: str, events: Events) -> Non
             nodes.set_state(tx, row.number, state)
         for kind, detail in events:
             work.record_event(tx, kind, node=row.number, detail=detail)
+        if state == nodes.DOWN and row.state != nodes.DOWN:
+            # Who paused it did not know of this one: what lacks another node's blocks too can't wait (P2).
+            resume_repair(tx)
 
     await tenure.write(write)
     for kind, detail in events:

@@ -70,7 +70,8 @@ class DrainProgress(msgspec.Struct, frozen=True):
 
 
 class RepairPause(msgspec.Struct, frozen=True):
-    """Row `repair-pause`: an operator wants no repair and no rebalancing until then, by the wall clock."""
+    """Row `repair-pause`: an operator wants no repair and no rebalancing until then, by the wall clock, or until
+    another node goes down."""
 
     until_ms: int
 

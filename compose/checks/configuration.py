@@ -48,7 +48,13 @@ def settings(subject: Subject) -> Iterator[Finding]:
             "stop the store and start it again to have it as here, or unset the variable",
         )
     if not unknown and not differing:
-        yield ok("settings", f"{len(given)} variables set, all of them known" if given else "defaults")
+        yield ok("settings", _known(len(given)))
+
+
+def _known(given: int) -> str:
+    if not given:
+        return "defaults"
+    return "one variable set, and it is known" if given == 1 else f"{given} variables set, all of them known"
 
 
 def _rendered(env: str, text: str) -> str:

@@ -40,7 +40,7 @@ class Homes:
 
 def space(subject: Subject, homes: Homes) -> Iterator[Finding]:
     """Room for what comes. Below its reserve a node takes no new blocks."""
-    from compose.cli.repair_text import size_text
+    from compose.cli.figures import size_text
 
     if homes.catalog.is_dir():
         free = shutil.disk_usage(homes.catalog).free

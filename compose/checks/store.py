@@ -77,7 +77,7 @@ def _of_another_release(seen: Examination) -> Finding:
 
 
 def _about(seen: Examination) -> str:
-    from compose.cli.repair_text import size_text
+    from compose.cli.figures import size_text
 
     size = f"{size_text(seen.file_bytes)}, log {size_text(seen.log_bytes)}, schema {seen.revision}"
     if seen.faults is None:
@@ -190,7 +190,12 @@ async def _usage(catalog: Catalog, _node_set: NodeSet) -> list[Finding]:
     counted = await catalog.read(recount)
     wrong = [(name, found) for name, found in counted if not found.agrees]
     if not wrong:
-        return [ok("usage", f"the books of {len(counted)} buckets agree with what lies in them")]
+        which = (
+            f"the books of {len(counted)} buckets agree"
+            if len(counted) != 1
+            else "the books of one bucket agree"
+        )
+        return [ok("usage", f"{which} with what lies in them")]
     do = "quotas go by the books: have them corrected (trivet bucket recount NAME), and please report this"
     return [
         bad("usage", f"{name}: {found.stored} in the books, {found.counted} in the bucket", do)

@@ -1,46 +1,21 @@
-"""What the commands that ask nodes themselves have in common: links of their own, beside the running store."""
+"""What the commands that have nodes read from their disks have in common."""
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from compose.cli.store_access import with_catalog
 from compose.refusal import CommandRefused
 
 if TYPE_CHECKING:
-    from catalog.engine import Catalog
-    from cluster.reports.blocks import NodeAsker
-    from compose.settings import Settings
-
-T = TypeVar("T")
+    from cluster.topology import NodeSet
 
 
-def with_nodes(
-    settings: Settings, work: Callable[[Catalog, NodeAsker], Awaitable[T]], *, patience_s: float = 0.0
-) -> T:
-    """Runs `work` on the open catalog, with links to the nodes; a lost one may take `patience_s` to come back. Raises
-    CommandRefused as `with_catalog` does.
-    """
-    from cluster.reports.blocks import NodeAsker
-    from compose.wiring import asked_nodes
-
-    # Who does not answer is told by the command, in its own words.
-    logging.getLogger("cluster").addHandler(logging.NullHandler())
-
-    async def linked(catalog: Catalog) -> T:
-        async with asked_nodes(settings, catalog) as nodes:
-            return await work(catalog, NodeAsker(nodes, patience_s=patience_s))
-
-    return with_catalog(settings, linked)
-
-
-def refuse_silence(asker: NodeAsker) -> None:
+def refuse_silence(node_set: NodeSet) -> None:
     """Raises CommandRefused when no node answers at all: then there is nothing to learn from them."""
-    if not asker.nodes.up_count():
+    if not node_set.up_count():
         raise CommandRefused(
             "no storage node answers: start the store (trivet up), or see trivet status for why"
         )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compose.cli.store_access import AsJson, Data, answer, print_json, settings_of, with_catalog
+from compose.cli.store_access import AsJson, Data, answer, print_json, read_catalog, settings_of, with_catalog
 from compose.refusal import EXIT_NOT_DONE, CommandRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from catalog.engine import Catalog
     from catalog.usage import Recount
     from s3front.admin.buckets import BucketDetail, BucketInfo
@@ -71,20 +74,17 @@ async def _all(catalog: Catalog) -> list[BucketInfo]:
 
 
 def _print_table(found: list[BucketInfo]) -> None:
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
 
-    from compose.cli.repair_text import size_text
+    from compose.cli.figures import size_text
+    from compose.cli.tables import folding_table
 
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("name", "objects", "versions", "size", "quota", "used", "versioning"):
-        right = heading in ("objects", "versions", "size", "quota", "used")
-        table.add_column(heading, overflow="fold", justify="right" if right else "left")
+    figures = ("objects", "versions", "size", "quota", "used")
+    table = folding_table("name", *figures, "versioning", figures=figures)
     for one in found:
         quota = "none" if one.quota_bytes is None else size_text(one.quota_bytes)
-        figures = (f"{one.objects:,}", f"{one.versions:,}", size_text(one.bytes))
-        table.add_row(one.name, *figures, quota, _share(one), one.versioning)
+        counted = (f"{one.objects:,}", f"{one.versions:,}", size_text(one.bytes))
+        table.add_row(one.name, *counted, quota, _share(one), one.versioning)
     Console().print(table)
 
 
@@ -100,31 +100,28 @@ def _share(one: BucketInfo) -> str:
 @bucket_app.command()
 def show(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     """Show one bucket: objects, versions, bytes, quota, open multipart uploads."""
-
-    async def ask(catalog: Catalog) -> BucketDetail:
-        return await _detail(catalog, name)
-
-    _tell(with_catalog(settings_of(data), ask), as_json=as_json)
-
-
-async def _detail(catalog: Catalog, name: str) -> BucketDetail:
-    from catalog.errors import NoSuchBucket
     from s3front.admin.buckets import bucket_detail
 
+    with _known(name):
+        found = read_catalog(settings_of(data), lambda reader: bucket_detail(reader, name))
+    _tell(found, as_json=as_json)
+
+
+@contextmanager
+def _known(name: str) -> Iterator[None]:
+    """Raises CommandRefused when there is no such bucket."""
+    from catalog.errors import NoSuchBucket
+
     try:
-        return await catalog.read(lambda reader: bucket_detail(reader, name))
+        yield
     except NoSuchBucket:
-        raise _no_such(name) from None
-
-
-def _no_such(name: str) -> CommandRefused:
-    return CommandRefused(f"there is no bucket {name}: trivet bucket list shows those there are")
+        raise CommandRefused(f"there is no bucket {name}: trivet bucket list shows those there are") from None
 
 
 def _tell(one: BucketDetail, *, as_json: bool) -> None:
     import msgspec
 
-    from compose.cli.repair_text import size_text
+    from compose.cli.figures import size_text
 
     def size(count: int) -> str:
         return f"{size_text(count)} ({count:,} bytes)" if count >= 1024 else f"{count:,} bytes"
@@ -167,21 +164,20 @@ def quota(
     if size is None:
         show(name, data=data, as_json=as_json)
         return
+    from s3front.admin.buckets import QUOTA_BYTES_MAX, bucket_detail, change_quota
+
     wanted = None if size.strip().lower() == "none" else bytes_of(size)
+    settings = settings_of(data)
+    if wanted is not None and wanted > QUOTA_BYTES_MAX:
+        raise CommandRefused(f"a quota has at most {QUOTA_BYTES_MAX} bytes; `none` takes the limit away")
 
     async def change(catalog: Catalog) -> BucketDetail:
-        from catalog.errors import NoSuchBucket
-        from s3front.admin.buckets import QUOTA_BYTES_MAX, change_quota
+        await catalog.write(lambda tx: change_quota(tx, name, wanted), frees=True)
+        return await catalog.read(lambda reader: bucket_detail(reader, name))
 
-        if wanted is not None and wanted > QUOTA_BYTES_MAX:
-            raise CommandRefused(f"a quota has at most {QUOTA_BYTES_MAX} bytes; `none` takes the limit away")
-        try:
-            await catalog.write(lambda tx: change_quota(tx, name, wanted), frees=True)
-        except NoSuchBucket:
-            raise _no_such(name) from None
-        return await _detail(catalog, name)
-
-    _tell(with_catalog(settings_of(data), change), as_json=as_json)
+    with _known(name):
+        found = with_catalog(settings, change)
+    _tell(found, as_json=as_json)
 
 
 @bucket_app.command()
@@ -200,14 +196,10 @@ def recount(
     """
 
     async def count(catalog: Catalog) -> Recount:
-        from catalog.errors import NoSuchBucket
+        return await _recounted(catalog, name, correct=not check)
 
-        try:
-            return await _recounted(catalog, name, correct=not check)
-        except NoSuchBucket:
-            raise _no_such(name) from None
-
-    found = with_catalog(settings_of(data), count)
+    with _known(name):
+        found = with_catalog(settings_of(data), count)
     corrected = not found.agrees and not check
     _tell_recount(name, found, corrected=corrected, as_json=as_json)
     if not found.agrees and not corrected:

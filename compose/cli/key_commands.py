@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from compose import credentials
-from compose.cli.store_access import AsJson, Data, answer, print_json, settings_of, with_catalog
+from compose.cli.store_access import (
+    AsJson,
+    Data,
+    answer,
+    print_json,
+    read_catalog,
+    settings_of,
+    write_catalog,
+)
 from compose.data_dir import DataDir
+from compose.printable import printable
 from compose.refusal import CommandRefused, StartRefused
 from s3front.auth.roles import READWRITE, Role
 
@@ -20,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from catalog.access_keys import AccessKey
-    from catalog.engine import Catalog
     from catalog.statement import Reader
     from catalog.transaction import Transaction
     from compose.settings import Settings
@@ -39,10 +47,7 @@ def list_keys(*, data: Data = None, as_json: AsJson = False) -> None:
     """Show the access keys and their roles. The root key is not among them: it stands in the settings."""
     from catalog import access_keys
 
-    async def ask(catalog: Catalog) -> list[AccessKey]:
-        return await catalog.read(access_keys.list_keys)
-
-    keys = with_catalog(settings_of(data), ask)
+    keys = read_catalog(settings_of(data), access_keys.list_keys)
     if as_json:
         print_json([_facts(key) for key in keys])
     elif keys:
@@ -98,7 +103,7 @@ def create(
 
         print_json(to_builtins(created))
     else:
-        _print_created(created, settings)
+        _print_created(created, _in_force(settings))
 
 
 @key_app.command()
@@ -167,13 +172,10 @@ def _asked(settings: Settings, question: Callable[[Reader], T]) -> T:
     """Raises CommandRefused when there is no such key."""
     from catalog.errors import NoSuchAccessKey
 
-    async def ask(catalog: Catalog) -> T:
-        try:
-            return await catalog.read(question)
-        except NoSuchAccessKey as fault:
-            raise CommandRefused(f"{fault}; trivet key list shows those there are") from None
-
-    return with_catalog(settings, ask)
+    try:
+        return read_catalog(settings, question)
+    except NoSuchAccessKey as fault:
+        raise CommandRefused(f"{fault}; trivet key list shows those there are") from None
 
 
 def _written(settings: Settings, change: Callable[[Transaction], T], *, frees: bool = True) -> T:
@@ -182,17 +184,14 @@ def _written(settings: Settings, change: Callable[[Transaction], T], *, frees: b
     """
     from catalog.errors import AccessKeyExists, NoSuchAccessKey, TooManyAccessKeys
 
-    async def write(catalog: Catalog) -> T:
-        try:
-            return await catalog.write(change, frees=frees)
-        except NoSuchAccessKey as fault:
-            raise CommandRefused(f"{fault}; trivet key list shows those there are") from None
-        except AccessKeyExists as fault:
-            raise CommandRefused(f"{fault}: choose another name, or delete it first") from None
-        except TooManyAccessKeys as fault:
-            raise CommandRefused(str(fault)) from None
-
-    return with_catalog(settings, write)
+    try:
+        return write_catalog(settings, change, frees=frees)
+    except NoSuchAccessKey as fault:
+        raise CommandRefused(f"{fault}; trivet key list shows those there are") from None
+    except AccessKeyExists as fault:
+        raise CommandRefused(f"{fault}: choose another name, or delete it first") from None
+    except TooManyAccessKeys as fault:
+        raise CommandRefused(str(fault)) from None
 
 
 def _facts(key: AccessKey) -> dict[str, Any]:
@@ -206,23 +205,31 @@ def _facts(key: AccessKey) -> dict[str, Any]:
 
 
 def _print_table(keys: list[AccessKey]) -> None:
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    from s3front.admin.times import iso_at
+    from cluster.reports.moments import iso_at
+    from compose.cli.tables import folding_table
 
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("access key", no_wrap=True, overflow="fold")  # to be copied
-    for heading in ("role", "state", "created", "description"):
-        table.add_column(heading, overflow="fold")
+    table = folding_table("access key", "role", "state", "created", "description")
+    table.columns[0].no_wrap = True  # to be copied
     for key in keys:
         state = "enabled" if key.enabled else "disabled"
         # As text: brackets in a description are no markup.
-        cells = (key.access_key, key.role, state, iso_at(key.created_ms)[:10], key.description)
+        cells = (key.access_key, key.role, state, iso_at(key.created_ms)[:10], printable(key.description))
         table.add_row(*map(Text, cells))
     Console().print(table)
+
+
+def _in_force(settings: Settings) -> Settings:
+    """The running store's own: it may have been started with another port, address or region than those here."""
+    from compose import running
+
+    supervisor = running.supervisor_pid(DataDir(settings.data))
+    if supervisor is None:
+        return settings
+    environment = {**os.environ, **running.environment_of(supervisor)}
+    return type(settings).read(environment, {"data": settings.data})
 
 
 def _print_created(key: CreatedKey, settings: Settings) -> None:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compose.cli.moments import FAR_MS, Range, moment_text, range_of
-from compose.cli.store_access import AsJson, Data, answer, settings_of, with_catalog
+from cluster.reports.moments import FAR_MS, iso_at
+from compose.cli.moments import Range, range_of
+from compose.cli.store_access import (
+    AsJson,
+    Data,
+    answer,
+    read_catalog,
+    settings_of,
+    with_catalog,
+    write_catalog,
+)
 from compose.refusal import CommandRefused
 
 if TYPE_CHECKING:
     from catalog.engine import Catalog
-    from catalog.history import Figures
-    from catalog.statement import Reader
-    from catalog.transaction import Transaction
     from cluster.reports.incidents import IncidentSummary
     from s3front.metrics.summary import OperationSummary
 
@@ -40,9 +45,6 @@ Output = Annotated[
     typer.Option("-o", "--output", metavar="FILE", help="write it there instead of to the terminal"),
 ]
 
-Rows = list[tuple[int, str, "Figures"]]
-_PAGE_ROWS = 2000
-
 
 @metrics_app.command()
 def summary(
@@ -60,31 +62,21 @@ def summary(
     Running fronts hand in what they did every 5 seconds.
     """
     from catalog.engine import wall_clock_ms
+    from s3front.admin.metrics import summed_up
+    from s3front.metrics.summary import summaries_csv
 
     _refuse_both(as_csv=as_csv, as_json=as_json)
     now_ms = wall_clock_ms()
     asked = range_of(from_, to, last, now_ms=now_ms)
 
-    async def read(catalog: Catalog) -> tuple[list[OperationSummary], IncidentSummary]:
-        return await catalog.read(lambda reader: _summaries(reader, asked, now_ms))
-
-    operations, failures = with_catalog(settings_of(data), read)
+    operations, failures = read_catalog(settings_of(data), lambda reader: summed_up(reader, *asked, now_ms))
     with _written(output) as file:
         if as_json:
             file.write(json.dumps(_summary_json(asked, operations, failures), indent=2) + "\n")
         elif as_csv:
-            file.writelines(_summary_csv(operations))
+            file.writelines(summaries_csv(operations))
         else:
             _print_summary(operations, failures, file)
-
-
-def _summaries(reader: Reader, asked: Range, now_ms: int) -> tuple[list[OperationSummary], IncidentSummary]:
-    from catalog import history
-    from cluster.reports.incidents import incidents, summarise_incidents
-    from s3front.metrics.summary import summarise
-
-    operations = summarise(history.read(reader, asked.from_ms, asked.to_ms), now_ms=now_ms)
-    return operations, summarise_incidents(incidents(reader, asked.from_ms, min(asked.to_ms, now_ms + 1)))
 
 
 @metrics_app.command()
@@ -100,7 +92,7 @@ def export(
 ) -> None:
     """Write every operation of every minute: in CSV, or with --json as an array of objects."""
     from catalog.engine import wall_clock_ms
-    from s3front.metrics.summary import as_csv as csv_lines
+    from s3front.metrics.export import exported
 
     _refuse_both(as_csv=as_csv, as_json=as_json)
     asked = range_of(from_, to, last, now_ms=wall_clock_ms())
@@ -109,43 +101,14 @@ def export(
 
         async def write(catalog: Catalog) -> int:
             count = 0
-            async for rows in _pages(catalog, asked):
-                lines = csv_lines(rows)
-                if as_json:
-                    file.writelines(_json_lines(rows, first=not count))
-                else:
-                    header = next(iter(lines), "")
-                    file.writelines((header, *lines) if not count else lines)
-                count += len(rows)
-            if not count and not as_json:
-                file.writelines(csv_lines(()))
-            if as_json:
-                file.write("\n]\n" if count else "[]\n")
+            async for piece in exported(catalog, "json" if as_json else "csv", *asked):
+                file.write(piece.text)
+                count += piece.rows
             return count
 
         count = with_catalog(settings, write)
     if output is not None:
         print(f"{output} holds {count:,} rows", file=sys.stderr)
-
-
-async def _pages(catalog: Catalog, asked: Range) -> AsyncIterator[Rows]:
-    """Whole minutes, not one read of everything: a reader that waits for a pipe would stop the log's checkpoints."""
-    from_ms: int | None = asked.from_ms
-    while from_ms is not None:
-        rows, from_ms = await catalog.read(partial(_page, from_ms=from_ms, to_ms=asked.to_ms))
-        if rows:
-            yield rows
-
-
-def _page(reader: Reader, from_ms: int, to_ms: int) -> tuple[Rows, int | None]:
-    from catalog import history
-
-    rows: Rows = []
-    for row in history.read(reader, from_ms, to_ms):
-        if len(rows) >= _PAGE_ROWS and row[0] != rows[-1][0]:
-            return rows, row[0]
-        rows.append(row)
-    return rows, None
 
 
 @metrics_app.command()
@@ -165,16 +128,8 @@ def clear(
             raise CommandRefused("this can't be taken back: say it with --yes")
         typer.confirm("Forget the history of requests?", abort=True)
 
-    async def forget(catalog: Catalog) -> None:
-        def write(tx: Transaction) -> None:
-            history.clear(tx)
-
-        await catalog.write(write, frees=True)
-
-    with_catalog(settings, forget)
-    answer(
-        {"cleared_at": moment_text(wall_clock_ms())}, "the history of requests is forgotten", as_json=as_json
-    )
+    write_catalog(settings, history.clear, frees=True)
+    answer({"cleared_at": iso_at(wall_clock_ms())}, "the history of requests is forgotten", as_json=as_json)
 
 
 def _refuse_both(*, as_csv: bool, as_json: bool) -> None:
@@ -205,46 +160,11 @@ def _summary_json(
     import msgspec
 
     return {
-        "from_at": moment_text(asked.from_ms) if asked.from_ms else None,
-        "to_at": moment_text(asked.to_ms) if asked.to_ms < FAR_MS else None,
+        "from_at": iso_at(asked.from_ms) if asked.from_ms else None,
+        "to_at": iso_at(asked.to_ms) if asked.to_ms < FAR_MS else None,
         "operations": msgspec.to_builtins(operations, str_keys=True),
         "incidents": msgspec.to_builtins(failures, str_keys=True),
     }
-
-
-def _json_lines(rows: Rows, *, first: bool) -> Iterator[str]:
-    """The inside of an array, with the bracket before its first element."""
-    import msgspec
-
-    from catalog.history import MINUTE_MS
-    from s3front.metrics.summary import summary_of
-
-    for at, (minute_ms, operation, figures) in enumerate(rows):
-        told = msgspec.to_builtins(summary_of(operation, figures, MINUTE_MS / 1000), str_keys=True)
-        yield "[\n  " if first and not at else ",\n  "
-        yield json.dumps({"minute_at": moment_text(minute_ms), **told})
-
-
-def _summary_csv(operations: Iterable[OperationSummary]) -> Iterator[str]:
-    import csv
-    import io
-
-    import msgspec
-
-    from s3front.metrics.summary import OperationSummary
-
-    names = [name for name in OperationSummary.__struct_fields__ if name != "by_status"]
-    line = io.StringIO()
-    writer = csv.writer(line)
-    writer.writerow(names)
-    for operation in operations:
-        told = msgspec.structs.asdict(operation)
-        writer.writerow([_number(told[name]) for name in names])
-    yield line.getvalue()
-
-
-def _number(value: object) -> object:
-    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _print_summary(operations: list[OperationSummary], failures: IncidentSummary, file: IO[str]) -> None:

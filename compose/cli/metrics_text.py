@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from cluster.reports.incidents import IncidentSummary
-from compose.cli.repair_text import size_text
+from compose.cli.figures import ms_text, rate_text, size_text
 from compose.cli.tables import Column, fitting_table
 from s3front.metrics.summary import OperationSummary
 
@@ -49,12 +49,3 @@ def failures_text(failures: IncidentSummary) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
-
-
-def ms_text(ms: float) -> str:
-    """Three digits that matter, without the unit: the column's heading or the caption has it."""
-    return f"{ms:.2f}" if ms < 10 else f"{ms:.1f}" if ms < 100 else f"{ms:,.0f}"
-
-
-def rate_text(per_second: float) -> str:
-    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"

@@ -1,19 +1,15 @@
-"""Times as people write them at the command line, and as the answers have them."""
+"""Times as people write them at the command line."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from cluster.reports.moments import FAR_MS, ms_of
 from compose.refusal import CommandRefused
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"([0-9]+)([smhd])")
-FAR_MS = 253_402_300_800_000
-"""The year 10,000: no end was asked for."""
-_HOW = "write it as 2026-11-22T14:00:00Z (UTC where no offset is given), or as milliseconds since 1970"
 
 
 class Range(NamedTuple):
@@ -23,26 +19,12 @@ class Range(NamedTuple):
     to_ms: int
 
 
-def moment_text(at_ms: int) -> str:
-    """ISO 8601, UTC, with milliseconds."""
-    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def moment_ms(text: str, option: str) -> int:
     """Raises CommandRefused, naming the option."""
-    if text.isascii() and text.isdigit():
-        ms = int(text)
-    else:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise CommandRefused(f"{option} {text} is not a time: {_HOW}") from None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        ms = (moment - _EPOCH) // timedelta(milliseconds=1)
-    if not 0 <= ms < FAR_MS:
-        raise CommandRefused(f"{option} {text} must lie between the years 1970 and 9999")
-    return ms
+    try:
+        return ms_of(text)
+    except ValueError as error:
+        raise CommandRefused(f"{option} {text} {error}") from None
 
 
 def duration_ms(text: str, option: str) -> int:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from compose.cli.operation_watch import Watch, follow, plain
-from compose.cli.store_access import AsJson, Data, print_json, refresh, settings_of, with_catalog
+from compose.cli.store_access import (
+    AsJson,
+    Data,
+    print_json,
+    read_catalog,
+    refresh,
+    settings_of,
+    write_catalog,
+)
 from compose.data_dir import DataDir
 from compose.refusal import CommandRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from catalog.engine import Catalog
     from catalog.model import NodeRow
     from catalog.transaction import Transaction
     from cluster.membership import Membership
     from cluster.operations import Operation
+    from compose.settings import Settings
+
+T = TypeVar("T")
 
 nodes_app = typer.Typer(
     no_args_is_help=True,
@@ -39,10 +49,7 @@ def list_nodes(*, data: Data = None, as_json: AsJson = False) -> None:
 
     settings = settings_of(data)
 
-    async def ask(catalog: Catalog) -> list[dict[str, Any]]:
-        return await catalog.read(lambda reader: node_report(reader, DataDir(settings.data)))
-
-    report = with_catalog(settings, ask)
+    report = read_catalog(settings, lambda reader: node_report(reader, DataDir(settings.data)))
     if as_json:
         print_json(report)
     else:
@@ -52,15 +59,12 @@ def list_nodes(*, data: Data = None, as_json: AsJson = False) -> None:
 
 
 def _print_table(report: list[dict[str, Any]]) -> None:
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
 
-    from compose.cli.repair_text import size_text
+    from compose.cli.figures import size_text
+    from compose.cli.tables import folding_table
 
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("name", "state", "region", "zone", "free", "directory"):
-        table.add_column(heading, overflow="fold")
+    table = folding_table("name", "state", "region", "zone", "free", "directory")
     for node in report:
         free = "gone" if node["free_bytes"] is None else size_text(node["free_bytes"])
         table.add_row(node["name"], _state(node), node["region"], node["zone"], free, node["directory"])
@@ -206,7 +210,7 @@ def _operate(
     """Starts a long operation on a node, tells the running store, and follows it if that is wanted; `begun` is the
     sentence about it.
     """
-    from cluster.membership import Membership, MembershipRefused
+    from cluster.membership import Membership
 
     settings = settings_of(data)
     place = DataDir(settings.data)
@@ -214,27 +218,11 @@ def _operate(
     def write(tx: Transaction) -> tuple[Operation, NodeRow]:
         return start(tx, place, settings.width), Membership(place, tx, settings.width).row(name)
 
-    async def commit(catalog: Catalog) -> tuple[Operation, NodeRow]:
-        return await catalog.write(write)
-
-    try:
-        operation, row = with_catalog(settings, commit)
-    except MembershipRefused as refusal:
-        raise CommandRefused(str(refusal)) from None
-    notes = refresh(settings)
-    directory = str(place.home(row.directory or ""))
+    operation, row = _written(settings, write)
+    facts = _facts(settings, row, name)
     if not as_json:
-        print(begun.format(name=name, directory=directory))
-        for note in notes:
-            print(f"note: {note}")
+        _say(facts, begun)
     elif not watch:
-        facts = {
-            "name": name,
-            "number": row.number,
-            "directory": directory,
-            "notes": notes,
-            "state": row.state,
-        }
         print_json(facts | {"operation": plain(operation)})
     if watch:
         follow(settings, operation.id, as_json=as_json)
@@ -249,29 +237,35 @@ def _change(
     name: str | None = None,
 ) -> None:
     """One transaction, then the running store is told; `done` is the sentence about it."""
-    from cluster.membership import Membership, MembershipRefused
+    from cluster.membership import Membership
 
     settings = settings_of(data)
-    place = DataDir(settings.data)
+    row = _written(settings, lambda tx: change(Membership(DataDir(settings.data), tx, settings.width)))
+    facts = _facts(settings, row, name or row.name)
+    if as_json:
+        print_json(facts)
+    else:
+        _say(facts, done)
 
-    def write(tx: Transaction) -> NodeRow:
-        return change(Membership(place, tx, settings.width))
 
-    async def commit(catalog: Catalog) -> NodeRow:
-        return await catalog.write(write)
+def _written(settings: Settings, change: Callable[[Transaction], T]) -> T:
+    """Raises CommandRefused."""
+    from cluster.membership import MembershipRefused
 
     try:
-        row = with_catalog(settings, commit)
+        return write_catalog(settings, change)
     except MembershipRefused as refusal:
         raise CommandRefused(str(refusal)) from None
+
+
+def _facts(settings: Settings, row: NodeRow, name: str) -> dict[str, Any]:
+    """Of a node that was changed, after the running store was told of it."""
     notes = refresh(settings)
-    directory = str(place.home(row.directory or ""))
-    if as_json:
-        print_json(
-            {"name": name or row.name, "number": row.number, "directory": directory, "notes": notes}
-            | {"state": row.state}
-        )
-        return
-    print(done.format(name=name or row.name, directory=directory))
-    for note in notes:
+    directory = str(DataDir(settings.data).home(row.directory or ""))
+    return {"name": name, "number": row.number, "directory": directory, "notes": notes, "state": row.state}
+
+
+def _say(facts: dict[str, Any], sentence: str) -> None:
+    print(sentence.format(name=facts["name"], directory=facts["directory"]))
+    for note in facts["notes"]:
         print(f"note: {note}")

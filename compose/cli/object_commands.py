@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compose.cli.asking import refuse_silence, searching, with_nodes
-from compose.cli.store_access import AsJson, Data, print_json, settings_of
+from compose.cli.asking import refuse_silence, searching
+from compose.cli.store_access import AsJson, Data, print_json, settings_of, with_store
 from compose.refusal import EXIT_NOT_DONE, CommandRefused
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from catalog.engine import Catalog
     from cluster.reports.blob_uses import BlobUsesReport
     from cluster.reports.blob_whereabouts import BlobReport, Checking
-    from cluster.reports.blocks import NodeAsker
     from cluster.reports.whereabouts import ObjectReport
+    from cluster.topology import NodeSet
 
 object_app = typer.Typer(no_args_is_help=True, help="Where an object lies, and whether its blocks verify.")
 
@@ -44,20 +44,29 @@ def where(
 ) -> None:
     """Draw where an object's shards are, and whether each block verifies now. Exit code 1: it is not whole."""
     from catalog.errors import NoSuchBucket, NoSuchKey
+    from cluster.reports.blocks import NodeAsker
     from cluster.reports.whereabouts import object_report
 
     bucket, key = _bucket_and_key(name)
     checking = _checking(no_verify=no_verify, everything=everything)
 
-    async def ask(catalog: Catalog, asker: NodeAsker) -> ObjectReport:
+    async def ask(catalog: Catalog, node_set: NodeSet) -> ObjectReport:
         if checking.verify:
-            refuse_silence(asker)
+            refuse_silence(node_set)
         try:
-            return await object_report(catalog, asker, bucket, key, version_id=version_id, checking=checking)
-        except (NoSuchBucket, NoSuchKey) as missing:
-            raise CommandRefused(f"{missing} (trivet bucket list shows the buckets)") from None
+            return await object_report(
+                catalog, NodeAsker(node_set), bucket, key, version_id=version_id, checking=checking
+            )
+        except NoSuchBucket:
+            raise CommandRefused(
+                f"there is no bucket {bucket}: trivet bucket list shows those there are"
+            ) from None
+        except NoSuchKey:
+            version = "" if version_id is None else f" in version {version_id}"
+            shown = key.decode("utf-8", "replace")
+            raise CommandRefused(f"there is no object {shown}{version} in the bucket {bucket}") from None
 
-    report = with_nodes(settings_of(data), ask)
+    report = with_store(settings_of(data), ask)
     if as_json:
         print_json(_plain(report))
     else:
@@ -82,6 +91,7 @@ def of(
     Exit code 1: it is not whole.
     """
     from cluster.reports.blob_uses import UNKNOWN, blob_uses
+    from cluster.reports.blocks import NodeAsker
 
     name = blob.strip().lower()
     if not re.fullmatch("[0-9a-f]{32}", name):
@@ -90,11 +100,13 @@ def of(
         )
     checking = _checking(no_verify=no_verify, everything=everything)
 
-    async def ask(catalog: Catalog, asker: NodeAsker) -> BlobUsesReport:
+    async def ask(catalog: Catalog, node_set: NodeSet) -> BlobUsesReport:
         with searching(quiet=as_json) as rows_read:
-            return await blob_uses(catalog, asker, bytes.fromhex(name), checking=checking, goes_on=rows_read)
+            return await blob_uses(
+                catalog, NodeAsker(node_set), bytes.fromhex(name), checking=checking, goes_on=rows_read
+            )
 
-    report = with_nodes(settings_of(data), ask)
+    report = with_store(settings_of(data), ask)
     if report.state == UNKNOWN:
         raise CommandRefused(f"the catalog knows no blob {name}: it was deleted, and its blocks too")
     if as_json:

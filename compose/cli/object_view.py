@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +14,9 @@ from cluster.reports.blocks import OK, UNANSWERED, UNCHECKED
 from cluster.reports.survival import Survival
 from cluster.reports.whereabouts import ObjectReport, VersionReport
 from cluster.stripe_read import CORRUPT, MISSING
-from compose.cli.repair_text import size_text
+from compose.cli.figures import count_text, found_text, size_text
+from compose.cli.tables import folding_table
+from compose.printable import printable
 
 _WIDTH_MAX = 32
 _SIGNS = {
@@ -33,7 +34,7 @@ _USES_SHOWN = 50
 def object_drawing(report: ObjectReport) -> RenderableType:
     """The object, its versions, and its blobs shard by shard."""
     lines: list[RenderableType] = [
-        Text(f"{report.bucket}/{report.key}", style="bold"),
+        Text(printable(f"{report.bucket}/{report.key}"), style="bold"),
         _facts(report.version),
     ]
     if len(report.versions) > 1:
@@ -67,7 +68,7 @@ def blob_drawing(report: BlobUsesReport) -> RenderableType:
 
 
 def _use(use: UseReport) -> str:
-    text = f"{use.bucket or '(a deleted bucket)'}/{use.key}"
+    text = printable(f"{use.bucket or '(a deleted bucket)'}/{use.key}")
     if use.upload_id is not None:
         return f"the open upload {use.upload_id} of {text}, part {use.part}"
     if use.version_id is not None or not use.current:
@@ -90,14 +91,12 @@ def _facts(version: VersionReport) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         if value:
-            table.add_row(f"  {name}", Text(value))
+            table.add_row(f"  {name}", Text(printable(value)))
     return table
 
 
 def _versions(report: ObjectReport) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("version", "modified", "size", "etag"):
-        table.add_column(heading, overflow="fold")
+    table = folding_table("version", "modified", "size", "etag")
     for version in report.versions:
         size = "delete marker" if version.delete_marker else size_text(version.size_bytes)
         name = (version.version_id or "null") + (" (current)" if version.current else "")
@@ -117,7 +116,7 @@ def _blobs(report: ObjectReport) -> list[BlobReport]:
 
 def _blob_lines(blob: BlobReport) -> Iterator[RenderableType]:
     yield Text(
-        f"\n  blob {blob.blob}: {blob.k} data + {blob.m} parity shards, {_count(blob.stripes, 'stripe')}"
+        f"\n  blob {blob.blob}: {blob.k} data + {blob.m} parity shards, {count_text(blob.stripes, 'stripe')}"
     )
     for run in blob.runs:
         if len(blob.runs) > 1 or not run.standard:
@@ -127,9 +126,7 @@ def _blob_lines(blob: BlobReport) -> Iterator[RenderableType]:
 
 
 def _run_table(run: RunReport) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("shard", "node", "region", "zone", "state", "blocks now"):
-        table.add_column(heading, overflow="fold")
+    table = folding_table("shard", "node", "region", "zone", "state", "blocks now")
     for copy in run.copies:
         table.add_row(
             f"{copy.kind} {copy.shard}",
@@ -167,25 +164,15 @@ def _verified(copy: CopyReport) -> str:
     if not checked:
         return f"{copy.blocks:,} not checked"
     some = "" if checked == copy.blocks else f"of {copy.blocks:,}: "
-    words = [
-        f"{count:,} {word}"
-        for count, word in (
-            (copy.ok, "ok"),
-            (copy.corrupt, "corrupt"),
-            (copy.missing, "missing"),
-            (copy.unanswered, "silent"),
-        )
-        if count
-    ]
-    return some + ", ".join(words)
+    return some + found_text(
+        (copy.ok, "ok"), (copy.corrupt, "corrupt"), (copy.missing, "missing"), (copy.unanswered, "silent")
+    )
 
 
 def _part_lines(report: ObjectReport) -> Iterator[RenderableType]:
     shown = "" if len(report.parts) == report.parts_total else f", {len(report.parts)} of them looked at"
-    yield Text(f"\n  multipart: {_count(report.parts_total, 'part')}{shown}")
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("part", "size", "blob", "stripes", "nodes", "verified now"):
-        table.add_column(heading, overflow="fold")
+    yield Text(f"\n  multipart: {count_text(report.parts_total, 'part')}{shown}")
+    table = folding_table("part", "size", "blob", "stripes", "nodes", "verified now")
     for part in report.parts:
         if part.blob is None:
             table.add_row(f"{part.number}", size_text(part.size_bytes), "(deleted meanwhile)", "", "", "")
@@ -225,13 +212,9 @@ def _lacks(blob: BlobReport) -> bool:
 
 def _blob_verified(blob: BlobReport) -> Text:
     ok, corrupt, missing, unanswered = _totals(blob)
-    words = [
-        f"{n:,} {word}"
-        for n, word in ((corrupt, "corrupt"), (missing, "missing"), (unanswered, "silent"))
-        if n
-    ]
-    if words:
-        return Text(f"{ok:,} ok, {', '.join(words)}", style="red")
+    lacks = found_text((corrupt, "corrupt"), (missing, "missing"), (unanswered, "silent"))
+    if lacks:
+        return Text(f"{ok:,} ok, {lacks}", style="red")
     return Text(f"{ok:,} ok" if ok else "not checked")
 
 
@@ -248,8 +231,8 @@ def _conclusion(survives: Survival | None, blobs: Sequence[BlobReport]) -> Text:
         checked = sum(blob.checked_stripes for blob in blobs)
         total = sum(blob.stripes for blob in blobs)
         amount = size_text(sum(blob.checked_bytes for blob in blobs))
-        some = "all" if checked == total else f"{checked:,} of"
-        text.append(f"  read from the disks: {some} {_count(total, 'stripe')}, {amount}\n  ")
+        some = "" if checked == total == 1 else "all " if checked == total else f"{checked:,} of "
+        text.append(f"  read from the disks: {some}{count_text(total, 'stripe')}, {amount}\n  ")
     text.append(*_survival_words(survives))
     return text
 
@@ -260,8 +243,7 @@ def _survival_words(survives: Survival) -> tuple[str, str]:
     if not survives.nodes_lost_max:
         return "it can be read; the loss of one node more may make it unreadable", "yellow"
     region = ", or all nodes of any one region," if survives.any_region else ""
-    return f"any {_count(survives.nodes_lost_max, 'node')}{region} may be lost and it can be read", "green"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+    return (
+        f"any {count_text(survives.nodes_lost_max, 'node')}{region} may be lost and it can be read",
+        "green",
+    )

@@ -29,8 +29,10 @@ Watch = Annotated[
 
 
 def plain(operation: Operation) -> dict[str, Any]:
-    """For programs."""
-    facts: dict[str, Any] = msgspec.to_builtins(operation)
+    """For programs: as the admin API tells it."""
+    from s3front.admin.operations import operation_answer
+
+    facts: dict[str, Any] = msgspec.to_builtins(operation_answer(operation))
     return facts
 
 

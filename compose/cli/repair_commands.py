@@ -7,22 +7,29 @@ import json
 import sys
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from compose.cli.operation_watch import Watch, follow, plain
-from compose.cli.store_access import AsJson, Data, answer, settings_of, with_catalog
+from compose.cli.store_access import (
+    AsJson,
+    Data,
+    answer,
+    read_catalog,
+    settings_of,
+    with_catalog,
+    write_catalog,
+)
 from compose.refusal import EXIT_NOT_DONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from catalog.engine import Catalog
-    from catalog.statement import Reader
     from catalog.transaction import Transaction
     from cluster.reports.redundancy import RepairReport
+    from cluster.reports.scrub import ScrubReport
 
 repair_app = typer.Typer(no_args_is_help=True, help="See how whole the store is; go on after a pause.")
 scrub_app = typer.Typer(no_args_is_help=True, help="Compare the catalog with what the nodes hold.")
@@ -69,15 +76,16 @@ def _teller(stack: ExitStack, *, as_json: bool, on_screen: bool) -> Callable[[Re
     """How a report is told: in JSON, one a line; on a screen that is kept up to date; or in words, those that
     are not said yet.
     """
-    from compose.cli.repair_text import bar, lines
+    from compose.cli.repair_text import drawn, lines
 
     if as_json:
         return lambda report: print(json.dumps(_as_json(report)), flush=True)
     if on_screen:
+        from rich.console import Group
         from rich.live import Live
 
         live = stack.enter_context(Live(auto_refresh=False))
-        return lambda report: live.update(bar(report), refresh=True)
+        return lambda report: live.update(Group(*drawn(report, lines(report))), refresh=True)
     said: list[str] = []
 
     def say(report: RepairReport) -> None:
@@ -101,10 +109,7 @@ def resume(*, data: Data = None, as_json: AsJson = False) -> None:
     """End the pause of repair that a cancelled recovery began."""
     from cluster.operations import resume_repair
 
-    async def write(catalog: Catalog) -> bool:
-        return await catalog.write(resume_repair)
-
-    was_paused = with_catalog(settings_of(data), write)
+    was_paused = write_catalog(settings_of(data), resume_repair)
     words = "repair goes on" if was_paused else "repair was not paused"
     answer({"was_paused": was_paused}, words, as_json=as_json)
 
@@ -120,11 +125,8 @@ def now(*, watch: Watch = False, data: Data = None, as_json: AsJson = False) -> 
         assert request is not None, "it has just been written"
         return operation, request.number
 
-    async def write(catalog: Catalog) -> tuple[Operation, int]:
-        return await catalog.write(ask)
-
     settings = settings_of(data)
-    operation, number = with_catalog(settings, write)
+    operation, number = write_catalog(settings, ask)
     if not (watch and as_json):
         answer(
             {"request": number, "operation": plain(operation)},
@@ -138,49 +140,27 @@ def now(*, watch: Watch = False, data: Data = None, as_json: AsJson = False) -> 
 @scrub_app.command("status")
 def scrub_status(*, data: Data = None, as_json: AsJson = False) -> None:
     """Show when the catalog was last compared with the nodes, and what was found."""
-    from cluster.steward.progress import ScrubProgress, ScrubRequest, read
+    import msgspec
 
-    async def ask(catalog: Catalog) -> tuple[ScrubProgress, bool]:
-        def both(reader: Reader) -> tuple[ScrubProgress, bool]:
-            state, request = read(reader, ScrubProgress) or ScrubProgress(), read(reader, ScrubRequest)
-            return state, request is not None and request.number != state.request
+    from cluster.reports.scrub import scrub_report
 
-        return await catalog.read(both)
-
-    state, waiting = with_catalog(settings_of(data), ask)
-    facts: dict[str, Any] = {
-        "active": state.active,
-        "cancelled": state.cancelled,
-        "asked_for": waiting,
-        "started": _time(state.started_ms),
-        "finished": None if state.active else _time(state.finished_ms),
-        "passes": state.passes,
-        "blobs": state.blobs,
-        "deep": state.deep,
-        "missing_blocks": state.missing,
-        "bad_blocks": state.corrupt,
-        "extra_blocks": state.extra,
-    }
-    answer(facts, _scrub_words(facts), as_json=as_json)
+    report = read_catalog(settings_of(data), scrub_report)
+    answer(msgspec.to_builtins(report), _scrub_words(report), as_json=as_json)
 
 
-def _scrub_words(facts: dict[str, Any]) -> str:
-    found = f"{facts['blobs']:,} blobs compared, {facts['missing_blocks']:,} blocks missing, "
-    found += f"{facts['bad_blocks']:,} bad, " if facts["deep"] else ""
-    found += f"{facts['extra_blocks']:,} to spare"
-    if facts["active"]:
-        words = f"comparing since {facts['started']}: {found} so far"
-    elif facts["finished"] is None:
+def _scrub_words(report: ScrubReport) -> str:
+    found = f"{report.blobs:,} blobs compared, {report.missing_blocks:,} blocks missing, "
+    found += f"{report.bad_blocks:,} bad, " if report.deep else ""
+    found += f"{report.extra_blocks:,} to spare"
+    if report.active:
+        words = f"comparing since {report.started_at}: {found} so far"
+    elif report.finished_at is None:
         words = "the catalog and the nodes were not compared yet"
-    elif facts["cancelled"]:
-        words = f"the last comparison was cancelled at {facts['finished']}: {found} until then"
+    elif report.cancelled:
+        words = f"the last comparison was cancelled at {report.finished_at}: {found} until then"
     else:
-        words = f"last compared at {facts['finished']}: {found}"
-    return words + ("\nanother comparison is asked for, and not begun" if facts["asked_for"] else "")
-
-
-def _time(at_ms: int) -> str | None:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds") if at_ms else None
+        words = f"last compared at {report.finished_at}: {found}"
+    return words + ("\nanother comparison is asked for, and not begun" if report.asked_for else "")
 
 
 @orphans_app.command()
@@ -192,10 +172,7 @@ def allow(*, data: Data = None, as_json: AsJson = False) -> None:
         leases.allow_orphans(tx)
         work.record_event(tx, "orphans-allowed")
 
-    async def write(catalog: Catalog) -> None:
-        await catalog.write(permit)
-
-    with_catalog(settings_of(data), write)
+    write_catalog(settings_of(data), permit)
     answer(
         {"orphans_allowed": True},
         "blocks that this catalog does not know are deleted again, after the usual wait",

@@ -40,13 +40,11 @@ def settings(*, data: Data = None, as_json: AsJson = False) -> None:
 
 
 def _print(rows: list[dict[str, Any]], *, runs: bool) -> None:
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
 
-    shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("setting", "value", "default"):
-        shown.add_column(heading, overflow="fold")
+    from compose.cli.tables import folding_table
+
+    shown = folding_table("setting", "value", "default")
     for row in rows:
         changed = row["value"] != row["default"]
         shown.add_row(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compose.cli.store_access import AsJson, Data, settings_of, terminal, with_store
+from compose.cli.store_access import AsJson, Data, settings_of, with_store
 from compose.data_dir import DataDir
 from compose.refusal import EXIT_NOT_DONE
 
@@ -87,7 +88,7 @@ def _teller(stack: ExitStack, *, as_json: bool, watch: bool) -> Callable[[Look],
     from compose.cli.status_view import view
 
     console = Console()
-    if watch and terminal():
+    if watch and sys.stdout.isatty():
         from rich.live import Live
 
         live = stack.enter_context(Live(console=console, auto_refresh=False, vertical_overflow="ellipsis"))

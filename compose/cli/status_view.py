@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cluster.reports.moments import iso_at
 from compose.cli.events_command import line as event_line
-from compose.cli.metrics_text import ms_text, rate_text
-from compose.cli.moments import moment_text
+from compose.cli.figures import count_text, length_text, ms_text, rate_text, size_text
+from compose.cli.repair_text import drawn
 from compose.cli.repair_text import lines as redundancy_lines
-from compose.cli.repair_text import size_text
-from compose.cli.status_look import Look, NodeLook
+from compose.cli.status_look import Look
 from compose.cli.tables import Column, fitting_table
+from s3front.admin.nodes import NodeAnswer
 from s3front.metrics.summary import OperationSummary
 
 _LINES_OF_REST = 30
@@ -62,10 +62,10 @@ def _heading(seen: Look, width: int) -> RenderableType:
     line = Table.grid(expand=True)
     line.add_column()
     line.add_column(justify="right", no_wrap=True)
-    line.add_row(first, Text(seen.looked_at, style="dim"))
+    line.add_row(first, Text(iso_at(seen.looked_at_ms), style="dim"))
     stats = seen.stats
     parts = [
-        f"{_many(stats.objects, 'object')} in {_many(stats.buckets, 'bucket')}",
+        f"{count_text(stats.objects, 'object')} in {count_text(stats.buckets, 'bucket')}",
         f"{size_text(stats.logical_bytes)}",
     ]
     if stats.versions != stats.objects:
@@ -75,10 +75,6 @@ def _heading(seen: Look, width: int) -> RenderableType:
     if stats.codes:
         parts.append("code " + ", ".join(f"{code.k}+{code.m}" for code in stats.codes))
     return Group(line, Text(", ".join(parts)))
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _health(seen: Look, most: int) -> Iterator[RenderableType]:
@@ -94,7 +90,7 @@ def _health(seen: Look, most: int) -> Iterator[RenderableType]:
         yield Text(f"! and {more} more: trivet doctor", style="bold yellow")
 
 
-def _nodes(nodes: Sequence[NodeLook], room: int | None, width: int) -> Iterator[RenderableType]:
+def _nodes(nodes: Sequence[NodeAnswer], room: int | None, width: int) -> Iterator[RenderableType]:
     by_name = sorted(nodes, key=lambda node: (len(node.name), node.name))  # node-2 before node-10
     troubled_first = sorted(by_name, key=lambda node: node.state == "up" and node.answers)
     shown = by_name if room is None or len(nodes) <= room else troubled_first[:room]
@@ -103,9 +99,11 @@ def _nodes(nodes: Sequence[NodeLook], room: int | None, width: int) -> Iterator[
         Column("state", [_state(node) for node in shown]),
         Column("zone", [_place(node) for node in shown], extra=2),
         Column("disk", [_disk(node) for node in shown]),
-        Column("free", [_size(node.free_bytes) for node in shown], figures=True),
-        Column("blocks", ["" if node.blocks is None else f"{node.blocks:,}" for node in shown], figures=True),
-        Column("queue", [_size(node.queued_bytes) for node in shown], figures=True, extra=1),
+        Column("free", [_size(node, "free_bytes") for node in shown], figures=True),
+        Column(
+            "blocks", [f"{node.figures.blocks:,}" if node.figures else "" for node in shown], figures=True
+        ),
+        Column("queue", [_size(node, "queued_bytes") for node in shown], figures=True, extra=1),
         Column("sync p99", [_sync(node) for node in shown], figures=True),
         Column("up for", [_uptime(node) for node in shown], figures=True, extra=3),
     )
@@ -114,39 +112,40 @@ def _nodes(nodes: Sequence[NodeLook], room: int | None, width: int) -> Iterator[
         yield Text(f"and {len(nodes) - len(shown)} more", style="dim")
 
 
-def _size(nbytes: int | None) -> str:
-    return "" if nbytes is None else size_text(nbytes)
+def _size(node: NodeAnswer, figure: str) -> str:
+    return size_text(getattr(node.figures, figure)) if node.figures else ""
 
 
-def _sync(node: NodeLook) -> str:
-    return "" if node.sync_p99_ms is None else f"{ms_text(node.sync_p99_ms)} ms"
+def _sync(node: NodeAnswer) -> str:
+    syncs = node.figures.sync_us if node.figures else None
+    return f"{ms_text(syncs.p99 / 1000)} ms" if syncs and syncs.count else ""
 
 
-def _uptime(node: NodeLook) -> str:
-    return "" if node.uptime_s is None else length_text(node.uptime_s)
+def _uptime(node: NodeAnswer) -> str:
+    return length_text(node.figures.uptime_s) if node.figures else ""
 
 
-def _state(node: NodeLook) -> Text:
+def _state(node: NodeAnswer) -> Text:
     """The catalog's word, and what the node itself adds."""
     word, colour = node.state, _STATE_COLOURS.get(node.state, "yellow")
-    if not node.answers:
+    if node.figures is None:
         return Text(word if word in {"down", "joining"} else f"{word}, silent", style="bold red")
-    if node.failing:
+    if node.figures.failing:
         return Text(f"{word}, failing", style="bold red")
-    if node.read_only:
+    if node.figures.read_only:
         return Text(f"{word}, full", style="yellow")
     return Text(word, style=colour)
 
 
-def _place(node: NodeLook) -> str:
+def _place(node: NodeAnswer) -> str:
     return node.zone if node.zone.startswith(node.region) else f"{node.region}/{node.zone}"
 
 
-def _disk(node: NodeLook) -> Text:
+def _disk(node: NodeAnswer) -> Text:
     """How full its file system is."""
-    if not node.capacity_bytes or node.free_bytes is None:
+    if node.figures is None or not node.figures.capacity_bytes:
         return Text()
-    used = 1 - node.free_bytes / node.capacity_bytes
+    used = 1 - node.figures.free_bytes / node.figures.capacity_bytes
     full = round(used * _BAR_CELLS)
     return Text.assemble(
         ("█" * full, "red" if used > _TIGHT else "green"), ("░" * (_BAR_CELLS - full), "dim"), f" {used:4.0%}"
@@ -157,27 +156,16 @@ def _redundancy(seen: Look, width: int) -> Iterator[RenderableType]:
     report = seen.stats.redundancy
     first, *rest = (line for line in redundancy_lines(report) if not line.startswith("  nodes:"))
     yield Text(first, style="green" if report.whole else "yellow")
-    for line in rest:
-        yield Text(line)
-        if line.startswith("  repair:"):
-            yield _bar(report.repair.done_bytes, max(1, report.repair.total_bytes), min(60, width - 4))
+    yield from drawn(report, rest, min(60, width - 4))
     yield Text(_scrub_text(seen))
-
-
-def _bar(done: int, total: int, width: int) -> RenderableType:
-    line = Table.grid(padding=(0, 0, 0, 2))  # a bar alone does not end its line
-    line.add_row(Text(), ProgressBar(total=total, completed=min(done, total), width=width))
-    return line
 
 
 def _scrub_text(seen: Look) -> str:
     scrub = seen.scrub
-    found = f"{scrub.blobs:,} blobs, {scrub.missing:,} blocks missing, {scrub.corrupt:,} bad"
+    found = f"{scrub.blobs:,} blobs, {scrub.missing_blocks:,} blocks missing, {scrub.bad_blocks:,} bad"
     if scrub.active:
         return f"scrub: under way, {found} so far"
-    return (
-        f"scrub of {moment_text(scrub.finished_ms)[:19]}Z: {found}" if scrub.finished_ms else "no scrub yet"
-    )
+    return f"scrub of {scrub.finished_at[:19]}Z: {found}" if scrub.finished_at else "no scrub yet"
 
 
 def _last_minute(operations: Sequence[OperationSummary], width: int) -> RenderableType:
@@ -203,20 +191,11 @@ def _per_second(operation: OperationSummary, nbytes: int) -> str:
 
 
 def _events(seen: Look) -> Iterator[RenderableType]:
-    for event in seen.events:
+    today = iso_at(seen.looked_at_ms)[:10]
+    for event in reversed(seen.events):
         yield Text(
-            event_line(event, of_today=event["happened_at"][:10] == seen.looked_at[:10]),
+            event_line(event, of_today=event.happened_at[:10] == today),
             style="dim",
             no_wrap=True,
             overflow="ellipsis",
         )
-
-
-def length_text(seconds: float) -> str:
-    """The two largest units."""
-    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86_400)
-    if days:
-        return f"{days}d {hours % 24}h"
-    if hours:
-        return f"{hours}h {minutes % 60}m"
-    return f"{minutes}m {int(seconds) % 60}s" if minutes else f"{int(seconds)}s"

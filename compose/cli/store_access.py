@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -23,14 +22,13 @@ from compose.settings import Settings
 
 if TYPE_CHECKING:
     from catalog.engine import Catalog
+    from catalog.statement import Reader
+    from catalog.transaction import Transaction
     from cluster.topology import NodeSet
 
 T = TypeVar("T")
 
 REFRESH_WAIT_S = 60.0
-NODES_TRIED_S = 1.0
-"""A node that has not said hello by then is taken to be silent."""
-_LOOK_EVERY_S = 0.01
 
 Data = Annotated[
     Path | None,
@@ -50,8 +48,16 @@ def settings_of(data: Path | None) -> Settings:
 
 
 def with_catalog(settings: Settings, work: Callable[[Catalog], Awaitable[T]]) -> T:
-    """Runs `work` on the store's open catalog. Raises CommandRefused when it can't be used, or not now."""
-    from catalog.errors import CatalogError
+    """Runs `work` on the store's open catalog. Raises CommandRefused when it can't be used, or not now; that a name is
+    not there, or taken, comes out as it is: the command knows what to say of it.
+    """
+    from catalog.errors import (
+        AccessKeyExists,
+        CatalogError,
+        NoSuchAccessKey,
+        NoSuchBucket,
+        TooManyAccessKeys,
+    )
     from compose.wiring import opened_catalog
 
     async def opened() -> T:
@@ -62,60 +68,45 @@ def with_catalog(settings: Settings, work: Callable[[Catalog], Awaitable[T]]) ->
         return asyncio.run(opened())
     except StartRefused as refusal:
         raise CommandRefused(str(refusal)) from None
+    except (NoSuchBucket, NoSuchAccessKey, AccessKeyExists, TooManyAccessKeys):
+        raise
     except CatalogError as error:
         raise CommandRefused(f"the catalog could not do it now ({error}); try again") from error
+
+
+def read_catalog(settings: Settings, question: Callable[[Reader], T]) -> T:
+    """The answer of one read. Raises as `with_catalog` does."""
+
+    async def read(catalog: Catalog) -> T:
+        return await catalog.read(question)
+
+    return with_catalog(settings, read)
+
+
+def write_catalog(settings: Settings, change: Callable[[Transaction], T], *, frees: bool = False) -> T:
+    """What one transaction returns, when it is durable. Raises as `with_catalog` does. `frees`: it must pass while the
+    disk is full.
+    """
+
+    async def write(catalog: Catalog) -> T:
+        return await catalog.write(change, frees=frees)
+
+    return with_catalog(settings, write)
 
 
 def with_store(settings: Settings, work: Callable[[Catalog, NodeSet], Awaitable[T]]) -> T:
     """As `with_catalog`, with links to the nodes, as far as they answer."""
 
-    async def connected(catalog: Catalog) -> T:
-        async with nodes_at_hand(settings, catalog) as node_set:
+    from compose.wiring import asked_nodes
+
+    # Who does not answer is told by the command, in its own words.
+    logging.getLogger("cluster").addHandler(logging.NullHandler())
+
+    async def linked(catalog: Catalog) -> T:
+        async with asked_nodes(settings, catalog) as node_set:
             return await work(catalog, node_set)
 
-    return with_catalog(settings, connected)
-
-
-@asynccontextmanager
-async def nodes_at_hand(settings: Settings, catalog: Catalog) -> AsyncIterator[NodeSet]:
-    """Links to all nodes as the catalog has them, now and later; each of them is up, or was tried, or frozen. So
-    nodes that are dead cost no time, unlike in compose.wiring, where requests wait for the last one.
-    """
-    from cluster import wire
-    from cluster.topology import NodeSet
-    from compose import credentials
-    from compose.wiring import follow_nodes
-
-    node_set = NodeSet.connecting(
-        (),
-        secret=credentials.load_cluster_secret(DataDir(settings.data).cluster_secret),
-        cluster_id=(await catalog.meta()).cluster_id,
-        role=wire.Role.CLI,
-        here=(settings.region, settings.zone),
-    )
-    async with node_set:
-        following = asyncio.create_task(follow_nodes(node_set, catalog, (), _LOOK_EVERY_S))
-        try:
-            await _all_tried(catalog, node_set)
-            yield node_set
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-
-
-async def _all_tried(catalog: Catalog, node_set: NodeSet) -> None:
-    from catalog import nodes
-
-    there = {row.number for row in await nodes.current(catalog) if row.state != nodes.REMOVED}
-    for _ in range(round(NODES_TRIED_S / _LOOK_EVERY_S)):
-        if all(_is_tried(node_set, number) for number in there):
-            return
-        await asyncio.sleep(_LOOK_EVERY_S)
-
-
-def _is_tried(node_set: NodeSet, number: int) -> bool:
-    link = node_set.link(number)
-    return link is not None and (link.up or link.tried)
+    return with_catalog(settings, linked)
 
 
 def refresh(settings: Settings) -> list[str]:
@@ -131,11 +122,6 @@ def refresh(settings: Settings) -> list[str]:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
-
-
-def terminal() -> bool:
-    """Whether a person looks at what is printed."""
-    return sys.stdout.isatty()
 
 
 def answer(facts: dict[str, Any], words: str, *, as_json: bool) -> None:

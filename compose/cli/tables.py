@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -40,6 +40,16 @@ def fitting_table(columns: Sequence[Column], width: int, styles: Sequence[str] =
         table.add_column(column.heading, justify="right" if column.figures else "left", no_wrap=True)
     for at, row in enumerate(zip(*(column.cells for column in columns), strict=True)):
         table.add_row(*row, style=styles[at] if styles else None)
+    return table
+
+
+def folding_table(*headings: str, figures: Collection[str] = ()) -> Table:
+    """A table for names and words of any length, which are folded where the terminal is narrow. The columns of
+    `figures` stand to the right.
+    """
+    table = Table(box=SIMPLE_HEAD)
+    for heading in headings:
+        table.add_column(heading, overflow="fold", justify="right" if heading in figures else "left")
     return table
 
 

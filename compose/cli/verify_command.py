@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compose.cli.asking import refuse_silence, searching, with_nodes
-from compose.cli.store_access import AsJson, Data, print_json, settings_of
+from compose.cli.asking import refuse_silence, searching
+from compose.cli.store_access import AsJson, Data, print_json, settings_of, with_store
 from compose.refusal import EXIT_NOT_DONE, CommandRefused
 
 if TYPE_CHECKING:
     from catalog.engine import Catalog
-    from cluster.reports.blocks import NodeAsker
     from cluster.reports.verify import VerifyWalk
     from cluster.reports.verify_report import VerifyReport
+    from cluster.topology import NodeSet
 
 _SHOW_EVERY_S = 0.2
 _PATIENCE_S = 10.0
@@ -45,9 +45,9 @@ def verify(
     Exit code 0: everything was read and is whole. 1: something is bad, or it was ended early (Ctrl-C).
     """
 
-    async def walk_and_tell(catalog: Catalog, asker: NodeAsker) -> VerifyReport:
-        refuse_silence(asker)
-        walk = await _walk(catalog, asker, bucket, bytes_per_s=bytes_per_s, report=not report_only)
+    async def walk_and_tell(catalog: Catalog, node_set: NodeSet) -> VerifyReport:
+        refuse_silence(node_set)
+        walk = await _walk(catalog, node_set, bucket, bytes_per_s=bytes_per_s, report=not report_only)
         total = await walk.total()
         began = time.monotonic()
         with _ends_on_signal(walk.stop):
@@ -58,7 +58,7 @@ def verify(
         with searching(quiet=as_json) as rows_read:
             return await verify_report(catalog, walk, bucket=bucket, seconds=seconds, searched=rows_read)
 
-    report = with_nodes(settings_of(data), walk_and_tell, patience_s=_PATIENCE_S)
+    report = with_store(settings_of(data), walk_and_tell)
     if as_json:
         import msgspec
 
@@ -72,9 +72,10 @@ def verify(
 
 
 async def _walk(
-    catalog: Catalog, asker: NodeAsker, bucket: str | None, *, bytes_per_s: int, report: bool
+    catalog: Catalog, node_set: NodeSet, bucket: str | None, *, bytes_per_s: int, report: bool
 ) -> VerifyWalk:
     from catalog import buckets
+    from cluster.reports.blocks import NodeAsker
     from cluster.reports.verify import VerifyWalk
 
     bucket_id = None
@@ -83,6 +84,7 @@ async def _walk(
         if known is None:
             raise CommandRefused(f"there is no bucket {bucket} (trivet bucket list shows them)")
         bucket_id = known.id
+    asker = NodeAsker(node_set, patience_s=_PATIENCE_S)
     return VerifyWalk(catalog, asker, bucket_id=bucket_id, bytes_per_s=bytes_per_s, report=report)
 
 

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cluster.reports.verify import Tally
-from cluster.reports.verify_report import UNREADABLE, BadObject, VerifyReport, tally_text
-from compose.cli.repair_text import size_text
+from cluster.reports.verify_report import UNREADABLE, BadObject, VerifyReport
+from compose.cli.figures import count_text, found_text, size_text
+from compose.printable import printable
 
 _OBJECTS_SHOWN = 50
 
@@ -37,7 +38,7 @@ class VerifyBar(Progress):
             self._task,
             completed=tally.looked_bytes,
             rate=rate,
-            found=f"{tally.blobs:,} blobs, {tally_text(tally)}",
+            found=f"{tally.blobs:,} blobs, {_found(tally) or 'nothing bad'}",
         )
 
 
@@ -58,7 +59,7 @@ def lines(report: VerifyReport) -> Iterator[str]:
         + (f" (by {', '.join(report.silent_nodes)})" if report.silent_nodes else "")
     )
     yield (
-        f"{_blobs(report.reduced_blobs)} with less than full redundancy, "
+        f"{count_text(report.reduced_blobs, 'blob')} with less than full redundancy, "
         f"{report.unreadable_blobs:,} of them can't be read now"
     )
     yield from (f"  {_object(one)}" for one in report.objects[:_OBJECTS_SHOWN])
@@ -69,33 +70,26 @@ def lines(report: VerifyReport) -> Iterator[str]:
 
 def _what_next(report: VerifyReport) -> Iterator[str]:
     if report.queued_blobs:
-        yield f"{_blobs(report.queued_blobs)} queued for repair; watch it: trivet repair status --watch"
+        yield f"{count_text(report.queued_blobs, 'blob')} queued for repair; watch it: trivet repair status --watch"
     if report.unqueued_blobs:
-        yield f"{_blobs(report.unqueued_blobs)} could not be queued for repair: run this again"
+        yield f"{count_text(report.unqueued_blobs, 'blob')} could not be queued for repair: run this again"
     if report.silent_nodes:
         yield "start the nodes that do not answer, or have them replaced: trivet node recover NAME"
     if report.unreadable_blobs:
         yield "where a lost object lies: trivet object where BUCKET/KEY; write it anew if its nodes can't come back"
 
 
+def _found(seen: Tally | BadObject) -> str:
+    return found_text(
+        (seen.missing, "missing"), (seen.corrupt, "corrupt"), (seen.unanswered, "not answered for")
+    )
+
+
 def _object(one: BadObject) -> str:
-    found = [
-        f"{count:,} {word}"
-        for count, word in (
-            (one.missing, "missing"),
-            (one.corrupt, "corrupt"),
-            (one.unanswered, "not answered for"),
-        )
-        if count
-    ]
-    name = f"{one.bucket or '(a deleted bucket)'}/{one.key}"
+    name = printable(f"{one.bucket or '(a deleted bucket)'}/{one.key}")
     if one.version_id is not None:
         name += f" version {one.version_id}"
     if one.part:
         name += f" part {one.part}" + (" of an open upload" if one.upload_id is not None else "")
     what = "UNREADABLE" if one.condition == UNREADABLE else "reduced"
-    return f"{what:<10}  {name}  ({', '.join(found) or 'laid out while nodes were missing'}; blob {one.blob})"
-
-
-def _blobs(count: int) -> str:
-    return f"{count:,} blob" + ("" if count == 1 else "s")
+    return f"{what:<10}  {name}  ({_found(one) or 'laid out while nodes were missing'}; blob {one.blob})"

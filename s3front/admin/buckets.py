@@ -11,10 +11,10 @@ from catalog.errors import NoSuchBucket
 from catalog.statement import Reader
 from catalog.transaction import Transaction
 from catalog.usage import BucketReport
+from cluster.reports.moments import At, iso_at
 from s3front.admin.endpoint import Call, Endpoint
 from s3front.admin.problem import Problem, not_found
 from s3front.admin.services import AdminServices
-from s3front.admin.times import At, iso_at
 
 LIMIT_MAX = 1000
 QUOTA_BYTES_MAX = 1 << 60

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import msgspec
 
-from catalog import history, nodes, work
 from catalog.engine import wall_clock_ms
-from catalog.statement import Reader
-from cluster.reports.cluster import ClusterHealth, ClusterStats, Code, cluster_health, cluster_stats
+from cluster.reports.cluster import ClusterFigures, ClusterHealth, ClusterStats, cluster_health, cluster_stats
+from cluster.reports.events import EventReport, events
+from cluster.reports.moments import At, iso_at, iso_at_or_none
 from cluster.reports.redundancy import RepairReport
 from s3front.admin.endpoint import Call, Endpoint
 from s3front.admin.recorded import flushed
 from s3front.admin.services import AdminServices
-from s3front.admin.times import At, iso_at, iso_at_or_none
-from s3front.metrics.summary import OperationSummary, summarise
+from s3front.metrics.summary import OperationSummary, last_minute
 
-_EVENTS_KEPT = 10_000
-"""So many the catalog keeps at most: a filter looks at all of them."""
+_NUMBER_MAX = (1 << 63) - 1
+"""Larger ones the catalog can't compare with."""
 
 
 class RepairAnswer(msgspec.Struct, frozen=True):
@@ -52,7 +51,7 @@ class RedundancyAnswer(msgspec.Struct, frozen=True):
     repair: RepairAnswer
 
 
-class StatsAnswer(msgspec.Struct, frozen=True):
+class StatsAnswer(ClusterFigures, frozen=True, kw_only=True):
     """Counts, and sizes in bytes. `nodes`: how many by state; `regions`: how many by region; `silent`: names of nodes
     that did not answer, whose figures are missing here. `capacity_bytes` and `free_bytes` are sums over the nodes:
     where several lie on one file system, each counts it. `used_bytes`: of the nodes' files, `live_bytes` of them of
@@ -61,41 +60,8 @@ class StatsAnswer(msgspec.Struct, frozen=True):
     one; other fronts hand in what they did every few seconds."""
 
     looked_at: At
-    nodes: dict[str, int]
-    regions: dict[str, int]
-    silent: tuple[str, ...]
-    capacity_bytes: int
-    free_bytes: int
-    used_bytes: int
-    live_bytes: int
-    stored_blocks: int
-    damaged_blocks: int
-    buckets: int
-    objects: int
-    versions: int
-    logical_bytes: int
-    overhead: float | None
-    codes: tuple[Code, ...]
     redundancy: RedundancyAnswer
     last_minute: list[OperationSummary]
-
-
-class ReasonAnswer(msgspec.Struct, frozen=True):
-    """`what` is not well, of which `node`, since when if that is known, and what to `do` next."""
-
-    what: str
-    do: str
-    node: str | None
-    since_at: At | None
-    critical: bool
-
-
-class HealthAnswer(msgspec.Struct, frozen=True):
-    """`critical`: objects can't be read, or are in danger of it; `degraded`: all can be read, and something is to be
-    done or waited for. `reasons`: the worst first, none when healthy."""
-
-    status: Literal["healthy", "degraded", "critical"]
-    reasons: list[ReasonAnswer]
 
 
 class EventsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,28 +71,20 @@ class EventsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     node: Annotated[
         str | None, msgspec.Meta(description="only of the node of this name, and of those it replaced")
     ] = None
-    after: Annotated[int, msgspec.Meta(ge=0, description="only events with a higher number")] = 0
+    after: Annotated[
+        int, msgspec.Meta(ge=0, le=_NUMBER_MAX, description="only events with a higher number")
+    ] = 0
     before: (
-        Annotated[int, msgspec.Meta(ge=1), msgspec.Meta(description="only events with a lower number")] | None
+        Annotated[int, msgspec.Meta(ge=1, le=_NUMBER_MAX, description="only events with a lower number")]
+        | None
     ) = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
-
-
-class EventAnswer(msgspec.Struct, frozen=True):
-    """`number` rises with time. `node` is the name that the node has now (`node-1#1` once it was removed); none where
-    the event is not about a node."""
-
-    number: int
-    happened_at: At
-    kind: str
-    node: str | None
-    detail: str
 
 
 class EventsAnswer(msgspec.Struct, frozen=True):
     """Newest first. `next_before` is the next page's `before`; null at the end."""
 
-    events: list[EventAnswer]
+    events: list[EventReport]
     next_before: int | None
 
 
@@ -135,35 +93,17 @@ async def _stats(services: AdminServices, _call: Call) -> StatsAnswer:
     await flushed(front.requests)
     now_ms = wall_clock_ms()
     stats = await cluster_stats(front.catalog, front.nodes)
-    return stats_answer(stats, await front.catalog.read(lambda reader: _last_minute(reader, now_ms)), now_ms)
+    return stats_answer(stats, await front.catalog.read(lambda reader: last_minute(reader, now_ms)), now_ms)
 
 
-def _last_minute(reader: Reader, now_ms: int) -> list[OperationSummary]:
-    from_ms = now_ms - now_ms % history.MINUTE_MS - history.MINUTE_MS
-    return summarise(history.read(reader, from_ms, now_ms + 1), now_ms=now_ms)
-
-
-def stats_answer(stats: ClusterStats, last_minute: list[OperationSummary], now_ms: int) -> StatsAnswer:
+def stats_answer(stats: ClusterStats, requests: list[OperationSummary], now_ms: int) -> StatsAnswer:
     """As it is told."""
+    figures: dict[str, Any] = {name: getattr(stats, name) for name in ClusterFigures.__struct_fields__}
     return StatsAnswer(
+        **figures,
         looked_at=iso_at(now_ms),
-        nodes=stats.nodes,
-        regions=stats.regions,
-        silent=stats.silent,
-        capacity_bytes=stats.capacity_bytes,
-        free_bytes=stats.free_bytes,
-        used_bytes=stats.used_bytes,
-        live_bytes=stats.live_bytes,
-        stored_blocks=stats.stored_blocks,
-        damaged_blocks=stats.damaged_blocks,
-        buckets=stats.buckets,
-        objects=stats.objects,
-        versions=stats.versions,
-        logical_bytes=stats.logical_bytes,
-        overhead=stats.overhead,
-        codes=stats.codes,
         redundancy=redundancy_answer(stats.redundancy),
-        last_minute=last_minute,
+        last_minute=requests,
     )
 
 
@@ -192,42 +132,24 @@ def redundancy_answer(report: RepairReport) -> RedundancyAnswer:
     )
 
 
-async def _health(services: AdminServices, _call: Call) -> HealthAnswer:
-    return health_answer(await cluster_health(services.front.catalog, services.front.nodes))
-
-
-def health_answer(health: ClusterHealth) -> HealthAnswer:
-    """As it is told."""
-    reasons = [
-        ReasonAnswer(reason.what, reason.do, reason.node, iso_at_or_none(reason.since_ms), reason.critical)
-        for reason in health.reasons
-    ]
-    return HealthAnswer(health.status, reasons)
+async def _health(services: AdminServices, _call: Call) -> ClusterHealth:
+    return await cluster_health(services.front.catalog, services.front.nodes)
 
 
 async def _events(services: AdminServices, call: Call) -> EventsAnswer:
     asked: EventsQuery = call.query
-    found = await services.front.catalog.read(lambda reader: _matching(reader, asked))
+    found = await services.front.catalog.read(
+        lambda reader: events(
+            reader,
+            limit=asked.limit + 1,
+            kinds=() if asked.kind is None else (asked.kind,),
+            node=asked.node,
+            after=asked.after,
+            before=asked.before,
+        )
+    )
     shown = found[: asked.limit]
     return EventsAnswer(shown, shown[-1].number if len(found) > len(shown) else None)
-
-
-def _matching(reader: Reader, asked: EventsQuery) -> list[EventAnswer]:
-    """One more than asked for, if there are. A removed node's name has a number behind a # (cluster.membership)."""
-    names = {row.number: row.name for row in nodes.list_nodes(reader)}
-    found: list[EventAnswer] = []
-    for event in work.list_events(reader, after=asked.after, limit=_EVENTS_KEPT, newest_first=True):
-        node = names.get(event.node or 0)
-        if asked.before is not None and event.number >= asked.before:
-            continue
-        if asked.kind not in (None, event.kind):
-            continue
-        if asked.node is not None and asked.node != (node or "").partition("#")[0]:
-            continue
-        found.append(EventAnswer(event.number, iso_at(event.at_ms), event.kind, node, event.detail))
-        if len(found) > asked.limit:
-            break
-    return found
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -245,7 +167,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "getClusterHealth",
         "Whether all is well, and what to do where it is not.",
         _health,
-        HealthAnswer,
+        ClusterHealth,
     ),
     Endpoint(
         "GET",

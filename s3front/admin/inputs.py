@@ -85,7 +85,7 @@ def query_of(kind: type[S], raw: bytes) -> S:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _problem("query", error) from None
+        raise _problem("query", error, kind) from None
 
 
 def body_of(kind: type[S], data: bytes, headers: Mapping[str, str]) -> S:
@@ -104,7 +104,7 @@ def body_of(kind: type[S], data: bytes, headers: Mapping[str, str]) -> S:
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise _problem("body", error) from None
+        raise _problem("body", error, kind) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid("body", f"is not JSON: {error}") from None
 
@@ -120,7 +120,7 @@ def needs_body(kind: type[msgspec.Struct]) -> bool:
     return any(field.required for field in msgspec.structs.fields(kind))
 
 
-def _problem(where: str, error: msgspec.ValidationError) -> Problem:
+def _problem(where: str, error: msgspec.ValidationError, kind: type[msgspec.Struct]) -> Problem:
     """msgspec says where in words: ``Expected `int` - at `$.limit` ``."""
     text = str(error)
     path = ""
@@ -131,7 +131,20 @@ def _problem(where: str, error: msgspec.ValidationError) -> Problem:
     if named is not None:
         path = f"{path}.{named['name']}"
         text = "is not known here" if "unknown" in named["what"] else "must be given"
+    elif text.startswith("Invalid enum value") and (words := _choices(kind, path.removeprefix("."))):
+        text = f"must be one of {words}"
     return invalid(where + path, _in_words(text))
+
+
+def _choices(kind: type[msgspec.Struct], name: str) -> str:
+    """The values that the field may have, if these are all that there are."""
+    for field in msgspec.structs.fields(kind):
+        if field.encode_name == name:
+            info = msgspec.inspect.type_info(field.type)
+            kinds = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+            values = [each.values for each in kinds if isinstance(each, msgspec.inspect.LiteralType)]
+            return ", ".join(str(value) for several in values for value in several)
+    return ""
 
 
 _EXPECTED = re.compile(r"Expected (?P<wanted>.*?)(, got .*)?", re.DOTALL)

@@ -10,10 +10,10 @@ from msgspec import UNSET, UnsetType
 from catalog import access_keys
 from catalog.access_keys import AccessKey
 from catalog.errors import AccessKeyExists, NoSuchAccessKey, TooManyAccessKeys
+from cluster.reports.moments import At, iso_at
 from s3front.admin.endpoint import Answered, Call, Endpoint, Nothing
 from s3front.admin.problem import conflict, invalid, not_found
 from s3front.admin.services import AdminServices
-from s3front.admin.times import At, iso_at
 from s3front.auth.keys import ACCESS_KEY_PATTERN, SECRET_KEY_PATTERN, KeyRefused, new_key
 from s3front.auth.roles import READWRITE, Role
 
@@ -39,15 +39,10 @@ class KeyInfo(msgspec.Struct, frozen=True):
     created_at: At
 
 
-class CreatedKey(msgspec.Struct, frozen=True):
+class CreatedKey(KeyInfo, frozen=True):
     """A new access key, and its secret: it is told here and never again."""
 
-    access_key: str
     secret_key: str
-    role: str
-    enabled: bool
-    description: str
-    created_at: At
 
     def __repr__(self) -> str:
         return f"CreatedKey({self.access_key!r})"  # never the secret
@@ -94,9 +89,7 @@ def key_info(key: AccessKey) -> KeyInfo:
 
 def created_key(key: AccessKey, secret_key: str) -> CreatedKey:
     """What the creator is told."""
-    return CreatedKey(
-        key.access_key, secret_key, key.role, key.enabled, key.description, iso_at(key.created_ms)
-    )
+    return CreatedKey(**msgspec.structs.asdict(key_info(key)), secret_key=secret_key)
 
 
 async def list_keys(services: AdminServices, call: Call) -> KeyPage:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator
-from functools import partial
-from typing import IO, Literal
+from collections.abc import AsyncIterator
+from typing import IO
 
 import msgspec
 
@@ -14,17 +13,17 @@ from catalog import history
 from catalog.engine import wall_clock_ms
 from catalog.statement import Reader
 from cluster.reports.incidents import IncidentSummary, incidents, summarise_incidents
+from cluster.reports.moments import FAR_MS, At, iso_at
 from s3front.admin.endpoint import Call, Download, Endpoint
 from s3front.admin.inputs import JSON_CONTENT_TYPE
 from s3front.admin.problem import invalid
 from s3front.admin.recorded import flushed
 from s3front.admin.services import AdminServices
-from s3front.admin.times import At, When, iso_at, when_ms
-from s3front.metrics.summary import OperationSummary, Row, as_csv, summarise, summary_of
+from s3front.admin.times import When, when_ms
+from s3front.metrics.export import Format, MinuteRow, exported
+from s3front.metrics.summary import OperationSummary, summarise
 
 CSV_CONTENT_TYPE = "text/csv; charset=utf-8"
-_FAR_MS = 253_402_300_800_000
-_SLICE_MS = 60 * history.MINUTE_MS
 _IN_MEMORY_BYTES = 1 << 20
 _PIECE_BYTES = 64 << 10
 _exporting = asyncio.Semaphore(1)
@@ -40,7 +39,7 @@ class RangeQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ExportQuery(RangeQuery, frozen=True, forbid_unknown_fields=True):
     """In which format."""
 
-    format: Literal["json", "csv"] = "json"
+    format: Format = "json"
 
 
 class SummaryAnswer(msgspec.Struct, frozen=True):
@@ -55,12 +54,6 @@ class SummaryAnswer(msgspec.Struct, frozen=True):
     incidents: IncidentSummary
 
 
-class MinuteRow(OperationSummary, frozen=True, kw_only=True):
-    """One operation in the minute that begins at `minute_at`; the rest as in a summary."""
-
-    minute_at: At
-
-
 class ClearAnswer(msgspec.Struct, frozen=True):
     """What was counted before is forgotten; other fronts may still hand in their last few seconds of it."""
 
@@ -69,10 +62,18 @@ class ClearAnswer(msgspec.Struct, frozen=True):
 
 def _range(asked: RangeQuery) -> tuple[int, int]:
     from_ms = 0 if asked.from_ is None else when_ms(asked.from_, "query.from")
-    to_ms = _FAR_MS if asked.to is None else when_ms(asked.to, "query.to")
+    to_ms = FAR_MS if asked.to is None else when_ms(asked.to, "query.to")
     if from_ms >= to_ms:
         raise invalid("query.to", "must be later than query.from")
     return from_ms, to_ms
+
+
+def summed_up(
+    reader: Reader, from_ms: int, to_ms: int, now_ms: int
+) -> tuple[list[OperationSummary], IncidentSummary]:
+    """Requests and failures from the first moment up to and without the second."""
+    rows = history.read(reader, from_ms, to_ms)
+    return summarise(rows, now_ms=now_ms), summarise_incidents(incidents(reader, from_ms, to_ms))
 
 
 async def _summary(services: AdminServices, call: Call) -> SummaryAnswer:
@@ -81,11 +82,9 @@ async def _summary(services: AdminServices, call: Call) -> SummaryAnswer:
     complete = await flushed(services.front.requests)
     now_ms = wall_clock_ms()
 
-    def read(reader: Reader) -> tuple[list[OperationSummary], IncidentSummary]:
-        rows = history.read(reader, from_ms, to_ms)
-        return summarise(rows, now_ms=now_ms), summarise_incidents(incidents(reader, from_ms, to_ms))
-
-    operations, failures = await services.front.catalog.read(read)
+    operations, failures = await services.front.catalog.read(
+        lambda reader: summed_up(reader, from_ms, to_ms, now_ms)
+    )
     return SummaryAnswer(
         from_at=None if asked.from_ is None else iso_at(from_ms),
         to_at=None if asked.to is None else iso_at(to_ms),
@@ -103,7 +102,9 @@ async def _export(services: AdminServices, call: Call) -> Download:
     spool = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by the Download
     try:
         async with _exporting:
-            await _written(services, spool, asked.format, from_ms, min(to_ms, wall_clock_ms() + 1))
+            until_ms = min(to_ms, wall_clock_ms() + 1)
+            async for piece in exported(services.front.catalog, asked.format, from_ms, until_ms):
+                spool.write(piece.text.encode())
         size = spool.tell()
         spool.seek(0)
     except BaseException:
@@ -126,64 +127,6 @@ async def _export(services: AdminServices, call: Call) -> Download:
 async def _pieces(spool: IO[bytes]) -> AsyncIterator[bytes]:
     while piece := spool.read(_PIECE_BYTES):
         yield piece
-
-
-async def _written(services: AdminServices, spool: IO[bytes], kind: str, from_ms: int, to_ms: int) -> None:
-    """In slices, each a read of its own: others read in between."""
-    catalog = services.front.catalog
-    at_ms = await catalog.read(partial(_first_minute, from_ms=from_ms, to_ms=to_ms))
-    lines = _CsvLines() if kind == "csv" else _JsonLines()
-    spool.write(lines.head)
-    while at_ms is not None:
-        end_ms = min(at_ms + _SLICE_MS, to_ms)
-        await catalog.read(partial(_write, spool=spool, lines=lines, from_ms=at_ms, to_ms=end_ms))
-        at_ms = await catalog.read(partial(_first_minute, from_ms=end_ms, to_ms=to_ms))
-    spool.write(lines.tail)
-
-
-def _first_minute(reader: Reader, *, from_ms: int, to_ms: int) -> int | None:
-    row = next(history.read(reader, from_ms, to_ms), None)
-    return None if row is None else row[0]
-
-
-def _write(
-    reader: Reader, *, spool: IO[bytes], lines: _CsvLines | _JsonLines, from_ms: int, to_ms: int
-) -> None:
-    for line in lines.of(history.read(reader, from_ms, to_ms)):
-        spool.write(line)
-
-
-class _CsvLines:
-    """A header, then a line for each row."""
-
-    tail = b""
-
-    def __init__(self) -> None:
-        self.head = "".join(as_csv(())).encode()
-
-    def of(self, rows: Iterable[Row]) -> Iterator[bytes]:
-        """Without the header."""
-        lines = as_csv(rows)
-        next(lines)
-        return (line.encode() for line in lines)
-
-
-class _JsonLines:
-    """An array with a row on each line."""
-
-    head = b"["
-    tail = b"\n]\n"
-
-    def __init__(self) -> None:
-        self._separator = b"\n"
-
-    def of(self, rows: Iterable[Row]) -> Iterator[bytes]:
-        """Each with the comma before it, but for the very first."""
-        for minute_ms, operation, figures in rows:
-            summary = summary_of(operation, figures, history.MINUTE_MS / 1000)
-            row = MinuteRow(minute_at=iso_at(minute_ms), **msgspec.structs.asdict(summary))
-            yield self._separator + msgspec.json.encode(row)
-            self._separator = b",\n"
 
 
 async def _clear(services: AdminServices, _call: Call) -> ClearAnswer:

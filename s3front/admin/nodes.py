@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import msgspec
 
 from catalog import nodes, placements
+from catalog.engine import Catalog
 from catalog.model import NodeRow
 from catalog.statement import Reader
 from catalog.transaction import Transaction
-from cluster.membership import Membership, blobs_left, present
+from cluster.membership import Membership, NodeHomes, blobs_left, present
 from cluster.reports.cluster import NodeState, node_statuses
+from cluster.topology import NodeSet
 from cluster.wire import NodeStatus
 from codec import histogram
 from s3front.admin.disks import Directory, check_answers
@@ -136,11 +138,15 @@ async def _get(services: AdminServices, call: Call) -> NodeAnswer:
 
 
 async def _answers(services: AdminServices) -> list[NodeAnswer]:
-    front = services.front
-    states = await node_statuses(front.catalog, front.nodes)
+    return await node_answers(services.front.catalog, services.front.nodes, services.homes)
+
+
+async def node_answers(catalog: Catalog, node_set: NodeSet, homes: NodeHomes) -> list[NodeAnswer]:
+    """All that are not removed, by number, asked at the same time. Raises CatalogErrors."""
+    states = await node_statuses(catalog, node_set)
     draining = [state.row.number for state in states if state.row.state == nodes.DRAINING]
-    left = await front.catalog.read(lambda reader: _left(reader, draining)) if draining else {}
-    return [_answer(services, state, left) for state in states]
+    left = await catalog.read(lambda reader: _left(reader, draining)) if draining else {}
+    return [_answer(homes, state, left.get(state.row.number, (None, None))) for state in states]
 
 
 def _left(reader: Reader, numbers: list[int]) -> dict[int, tuple[int, bool]]:
@@ -150,13 +156,13 @@ def _left(reader: Reader, numbers: list[int]) -> dict[int, tuple[int, bool]]:
 
 
 def _answer(
-    services: AdminServices,
+    homes: NodeHomes,
     state: NodeState,
-    left: dict[int, tuple[int, bool]],
+    left: tuple[int | None, bool | None] = (None, None),
     notes: list[str] | None = None,
 ) -> NodeAnswer:
     row, status = state.row, state.status
-    blobs, empty = left.get(row.number, (None, None))
+    blobs, empty = left
     return NodeAnswer(
         name=row.name,
         number=row.number,
@@ -164,7 +170,7 @@ def _answer(
         state=row.state,
         region=row.region,
         zone=row.zone,
-        directory=str(services.homes.home(row.directory)) if row.directory is not None else None,
+        directory=str(homes.home(row.directory)) if row.directory is not None else None,
         answers=status is not None,
         blobs_left=blobs,
         empty=empty,
@@ -203,7 +209,7 @@ async def _add(services: AdminServices, call: Call) -> Answered:
 
     row = await services.front.catalog.write(add)
     notes = await services.settle_nodes()
-    answer = _answer(services, NodeState(row, None), {}, notes)
+    answer = _answer(services.homes, NodeState(row, None), notes=notes)
     return Answered(answer, {"location": f"/-/admin/v1/cluster/nodes/{row.name}"})
 
 
@@ -217,7 +223,7 @@ async def _remove(services: AdminServices, call: Call) -> NodeAnswer:
         return Membership(services.homes, tx, services.width).remove(name, lost=asked.lost)
 
     row = await services.front.catalog.write(remove)
-    return _answer(services, NodeState(row, None), {}, await services.settle_nodes())
+    return _answer(services.homes, NodeState(row, None), notes=await services.settle_nodes())
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

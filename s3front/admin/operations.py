@@ -11,12 +11,12 @@ import msgspec
 from catalog.transaction import Transaction
 from cluster import operations
 from cluster.operations import NoSuchOperation, Operation
+from cluster.reports.moments import At, iso_at, iso_at_or_none
 from s3front.admin.disks import Directory, check_answers
 from s3front.admin.endpoint import Answered, Call, Endpoint
 from s3front.admin.nodes import check_disk_of, node_row
 from s3front.admin.problem import not_found
 from s3front.admin.services import AdminServices
-from s3front.admin.times import At, iso_at, iso_at_or_none
 
 _LISTED_MAX = 1000
 

@@ -21,6 +21,12 @@ from s3front.metrics.store_families import store_families
 PARTS = ("nodes", "catalog")
 
 
+def content_type_of(accept: str) -> str:
+    """Of the format that `render` chooses."""
+    content_type: str = choose_encoder(accept)[1]
+    return content_type
+
+
 def render(
     gathered: Gathered, layout: Layout, pids: Mapping[str, int], release: str, accept: str
 ) -> tuple[bytes, str]:

@@ -143,6 +143,8 @@ class RequestMetrics:
                     await self.flush_now()
                 except CatalogError as error:
                     log.warning("the figures of the last seconds are saved later: %s", error)
+                except Exception:  # a minute that can't be read: a front must not fail because of its figures
+                    log.exception("the figures of the last seconds are lost")
 
     async def flush_now(self) -> None:
         """Add to the catalog's history what this front did since the last time; other fronts do so by themselves,

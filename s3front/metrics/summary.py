@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 
 import msgspec
 
+from catalog import history
 from catalog.history import MINUTE_MS, Figures, merged
+from catalog.statement import Reader
+from cluster.reports.moments import iso_at
 from codec import histogram
 
 Row = tuple[int, str, Figures]
@@ -59,6 +61,12 @@ def summarise(rows: Iterable[Row], *, now_ms: int | None = None) -> list[Operati
     return [summary_of(name, figures_by_operation[name], seconds) for name in sorted(figures_by_operation)]
 
 
+def last_minute(reader: Reader, now_ms: int) -> list[OperationSummary]:
+    """What the fronts did in the minute before this one and in this one, as far as they have handed it in."""
+    from_ms = now_ms - now_ms % MINUTE_MS - MINUTE_MS
+    return summarise(history.read(reader, from_ms, now_ms + 1), now_ms=now_ms)
+
+
 def summary_of(operation: str, figures: Figures, seconds: float) -> OperationSummary:
     """`seconds`: how long it took to collect the figures."""
 
@@ -98,10 +106,20 @@ def as_csv(rows: Iterable[Row]) -> Iterator[str]:
         summary = summary_of(operation, figures, MINUTE_MS / 1000)
         fields = {
             **msgspec.structs.asdict(summary),
-            "minute_at": datetime.fromtimestamp(minute_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+            "minute_at": iso_at(minute_ms),
             "by_status": " ".join(f"{status}:{count}" for status, count in summary.by_status.items()),
         }
         yield _line([_text(fields[name]) for name in COLUMNS])
+
+
+SUMMARY_COLUMNS = [name for name in OperationSummary.__struct_fields__ if name != "by_status"]
+
+
+def summaries_csv(operations: Iterable[OperationSummary]) -> Iterator[str]:
+    """Likewise, one line for each of these summaries."""
+    yield _line(SUMMARY_COLUMNS)
+    for operation in operations:
+        yield _line([_text(getattr(operation, name)) for name in SUMMARY_COLUMNS])
 
 
 def _text(value: object) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pysqlite3.dbapi2 as driver
 import pytest
 
-from catalog import backup, engine, leases, listing, new_file, nodes, objects, sqlite, work
+from catalog import access_keys, backup, engine, leases, listing, new_file, nodes, objects, sqlite, work
 from catalog.engine import Catalog
 from catalog.errors import CatalogFailed, CatalogRefused
 from catalog.leases import LeaseWatch
@@ -192,6 +192,27 @@ async def test_s18_a_restored_catalog_deletes_nothing_it_does_not_know(
         assert await copy.read(lambda reader: work.due_extra(reader, later, 10)) == [extra]
         (event,) = await copy.read(work.list_events)
         assert event.kind == "catalog-restored"
+
+
+async def test_a_restore_says_that_deleted_access_keys_are_good_again(
+    store: SqliteStore, catalog: Catalog, clock: Clock, restored: Path
+) -> None:
+    """One may have leaked. Red when the event of a restore said nothing of keys; without any it does not."""
+    await _metas(store, catalog, restored, clock)
+    async with _opened(restored, clock) as copy:
+        (event,) = await copy.read(work.list_events)
+        assert "key" not in event.detail
+    again = restored.parent / "again" / restored.name
+    again.parent.mkdir()
+    await catalog.write(
+        lambda tx: access_keys.create(tx, access_key="leaked", sealed_secret=b"s", role="admin")
+    )
+    await _metas(store, catalog, again, clock)
+    await catalog.write(lambda tx: access_keys.delete(tx, "leaked"))
+    async with _opened(again, clock) as copy:
+        (event,) = await copy.read(lambda reader: work.list_events(reader, limit=1, newest_first=True))
+        assert (event.kind, "access keys (1)" in event.detail) == ("catalog-restored", True)
+        assert [key.access_key for key in await copy.read(access_keys.list_keys)] == ["leaked"]
 
 
 async def test_s19_a_restored_catalog_begins_a_later_epoch(

@@ -5,11 +5,13 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
+import pytest
 from alembic import command
 from alembic.config import Config
 
 from catalog import backup, blobs, engine, leases, nodes, objects, placements, schema, sqlite, usage, work
 from catalog.engine import Catalog
+from catalog.errors import CatalogRefused
 from catalog.usage_changes import Usage
 from tests.catalog.making import CLUSTER_ID, Clock, fail_on_fatal, new_blob, put, small_settings
 
@@ -154,3 +156,21 @@ def test_s25_what_the_first_release_writes_still_fits(tmp_path: Path) -> None:
         connection.execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", row)
     assert connection.execute("SELECT orphans_allowed FROM meta").fetchone() == (1,)
     connection.close()
+
+
+async def test_s25_nobody_migrates_a_catalog_that_an_older_release_may_be_at_work_on(tmp_path: Path) -> None:
+    """Its processes would write on without the books of the buckets. Red when a command of the new release, on a store
+    that the old one runs, migrated the catalog underneath it."""
+    path = tmp_path / "catalog.sqlite"
+    _first_schema(path)
+    with pytest.raises(CatalogRefused, match=r"another release.*start it again"):
+        Catalog.open(path, small_settings(), clock=Clock(), on_fatal=fail_on_fatal, may_migrate=False)
+    raw = sqlite.Sqlite(path, mmap_bytes=0, cache_bytes=1 << 20).connect()
+    assert sqlite.revision_of(raw) == "0001"
+    raw.close()
+    for may_migrate in (True, False):  # the second finds it as it should be
+        catalog = Catalog.open(
+            path, small_settings(), clock=Clock(), on_fatal=fail_on_fatal, may_migrate=may_migrate
+        )
+        await catalog.start()
+        await catalog.close()

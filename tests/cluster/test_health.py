@@ -15,7 +15,9 @@ from catalog import nodes as catalog_nodes
 from catalog.engine import Catalog, CatalogSettings, create
 from cluster import wire
 from cluster.link import LinkSettings
+from cluster.steward import progress
 from cluster.steward.health import HealthWatch
+from cluster.steward.progress import PAUSE_MS_MAX, RepairPause
 from cluster.steward.services import StewardServices, StewardSettings
 from cluster.steward.tenure import Tenure
 from cluster.topology import NodeSet
@@ -54,6 +56,9 @@ class Ward:
     async def events(self) -> list[tuple[str, int | None]]:
         events = await self.catalog.read(work.list_events)
         return [(event.kind, event.node) for event in events if event.kind != "node-up" or event.node == 2]
+
+    async def paused(self) -> bool:
+        return await self.tenure.write(lambda tx: progress.paused_until(tx, tx.now_ms)) is not None
 
     async def lost(self, number: int) -> None:
         link = self.nodes.link(number)
@@ -116,6 +121,25 @@ async def test_a_dead_node_is_suspect_then_down_then_up(ward: Ward, own_nodes: R
         ("node-down", 2),
         ("node-up", 2),
     ]
+
+
+async def test_p2_a_pause_of_repair_ends_when_another_node_goes_down(
+    ward: Ward, own_nodes: RealNodes
+) -> None:
+    """Red when a forgotten pause outlived the loss of a second node: repair stood still while a third could cost
+    objects. A node that only is slow for a moment does not end it."""
+    await ward.states()
+    await ward.tenure.write(lambda tx: progress.write(tx, RepairPause(tx.now_ms + PAUSE_MS_MAX)))
+    own_nodes[2].kill()
+    await ward.lost(2)
+    assert (await ward.states(), await ward.paused()) == (["up", "suspect", "up"], True)
+    assert (await ward.states(1.0), await ward.paused()) == (["up", "suspect", "up"], True)
+    assert (await ward.states(1.0), await ward.paused()) == (["up", "down", "up"], False)
+    assert (await ward.events())[-2:] == [("node-down", 2), ("repair-resumed", None)]
+    await ward.tenure.write(lambda tx: progress.write(tx, RepairPause(tx.now_ms + PAUSE_MS_MAX)))
+    assert (await ward.states(100.0), await ward.paused()) == (["up", "down", "up"], True), (
+        "it was down before"
+    )
 
 
 async def test_a_pause_of_the_stewards_own_makes_nobody_down(ward: Ward, own_nodes: RealNodes) -> None:

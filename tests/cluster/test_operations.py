@@ -195,6 +195,30 @@ async def test_one_that_is_down_is_given_up_only_when_that_is_said(store: Office
     assert (await store.rows())["node-2"].directory == "disk-2"
 
 
+async def test_p2_data_that_is_out_of_sight_and_needed_is_given_up_only_when_that_is_said(
+    store: Office,
+) -> None:
+    """Two disks are not mounted: whichever is recovered first, its node would be replaced for good, and the objects
+    with it. Red when a directory that is not to be seen alone meant that the data is gone."""
+    await store.store_blob((1, 2, 3))
+    for name in ("node-2", "node-3"):
+        (store.data.root / name).rename(store.data.root / f"unmounted {name}")
+        await store.set(name, nodes.DOWN)
+    await store.refuses(lambda: store.recover("node-2"), "not in", "mount its disk", "--lost")
+    await store.refuses(
+        lambda: store.recover("node-2", directory=store.data.root / "disk-2"), "mount its disk", "--lost"
+    )
+    (store.data.root / "unmounted node-3").rename(store.data.root / "node-3")
+    await store.set("node-3", nodes.UP)
+    assert (await store.recover("node-2")).nodes_changed, "the others hold enough"
+    await store.set("node-2", nodes.UP)
+    lose(store, "node-3")
+    await store.set("node-3", nodes.DOWN)
+    with pytest.raises(MembershipRefused, match="mount its disk"):
+        await store.recover("node-3")  # the other one is not rebuilt yet
+    assert (await store.recover("node-3", lost=True)).nodes_changed, "nobody has to keep a node that is gone"
+
+
 async def test_a_node_that_is_lost_again_is_rebuilt_with_all_it_ever_held(store: Office) -> None:
     """Red when the second recovery knew only of the blobs of the second node."""
     await store.store_blob((1, 2, 3))

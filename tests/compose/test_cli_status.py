@@ -11,15 +11,20 @@ import pytest
 from rich.console import Console
 
 from cluster.reports.cluster import ClusterHealth, ClusterStats, Code, Reason
+from cluster.reports.events import EventReport
 from cluster.reports.incidents import IncidentSummary
 from cluster.reports.redundancy import RepairReport
-from cluster.steward.progress import RepairProgress, ScrubProgress
-from compose.cli.metrics_text import failures_text, ms_text, operations_table, rate_text
-from compose.cli.status_look import Look, NodeLook, as_json
-from compose.cli.status_view import length_text, view
+from cluster.reports.scrub import ScrubReport
+from cluster.steward.progress import RepairProgress
+from compose.cli.figures import length_text, ms_text, rate_text
+from compose.cli.metrics_text import failures_text, operations_table
+from compose.cli.status_look import Look, as_json
+from compose.cli.status_view import view
+from s3front.admin.nodes import Distribution, NodeAnswer, NodeFigures
 from s3front.metrics.summary import OperationSummary
 
 GIB = 1 << 30
+NOON, NOON_MS = "2026-11-22T12:00:00.000Z", 1_795_348_800_000
 OPERATIONS = [
     OperationSummary(
         name, count, errors, 1 - errors / count, 1.5, 1.2, 9.9, 123.4, 4567.8, count / 60, 1 << 40, 1 << 44
@@ -36,28 +41,41 @@ OPERATIONS = [
 ]
 
 
-def node(number: int, **changed: Any) -> NodeLook:
-    plain = NodeLook(
-        f"node-{number}",
-        "up",
-        "ap-southeast-2",
-        "ap-southeast-2a",
-        answers=True,
-        read_only=False,
-        failing=False,
-        capacity_bytes=1000 * GIB,
-        free_bytes=333 * GIB,
-        blocks=1_234_567,
-        damaged_blocks=0,
-        queued_bytes=12 << 20,
-        sync_p99_ms=12.3,
-        uptime_s=90_061,
-        release="0.1.0",
-    )
-    return msgspec.structs.replace(plain, **changed)
+FIGURES = NodeFigures(
+    release="0.1.0",
+    uptime_s=90_061,
+    read_only=False,
+    failing=False,
+    capacity_bytes=1000 * GIB,
+    free_bytes=333 * GIB,
+    segment_bytes=600 * GIB,
+    live_bytes=500 * GIB,
+    segments=9000,
+    blocks=1_234_567,
+    damaged_blocks=0,
+    damage={},
+    queued_bytes=12 << 20,
+    peers=5,
+    stored_blocks=1,
+    stored_bytes=1,
+    read_blocks=1,
+    read_bytes=1,
+    scrubbed_bytes=1,
+    scrub_passes=1,
+    reclaimed_bytes=1,
+    sync_us=Distribution(7, 2000.0, 12_300.0, 20_000.0),
+    group_writes=Distribution(7, 1.0, 2.0, 3.0),
+)
 
 
-def seen(nodes: list[NodeLook], reasons: int = 0, **changed: Any) -> Look:
+def node(number: int, *, state: str = "up", answers: bool = True, **changed: Any) -> NodeAnswer:
+    """`changed`: of its figures."""
+    figures = msgspec.structs.replace(FIGURES, **changed) if answers else None
+    place = ("ap-southeast-2", "ap-southeast-2a", f"/srv/{number}")
+    return NodeAnswer(f"node-{number}", number, "ab" * 16, state, *place, answers, None, None, figures)
+
+
+def seen(nodes: list[NodeAnswer], reasons: int = 0, **changed: Any) -> Look:
     """A busy store in the middle of a repair."""
     repair = RepairProgress(True, 1, 1000, 4000, 40 * GIB, 160 * GIB, 100 << 20, 2, 0)
     redundancy = RepairReport(repair, 3000, 120 * GIB, 0, 12, 3, False, {}, 0)
@@ -80,27 +98,21 @@ def seen(nodes: list[NodeLook], reasons: int = 0, **changed: Any) -> Look:
         redundancy,
     )
     why = tuple(
-        Reason(f"something is amiss with node-{n}", "trivet node recover it", f"node-{n}", 1_795_348_800_000)
+        Reason(f"something is amiss with node-{n}", "trivet node recover it", f"node-{n}", NOON)
         for n in range(reasons)
     )
     events = [
-        {
-            "number": n,
-            "happened_at": f"2026-11-22T12:00:{n:02}.000Z",
-            "kind": "node-suspect",
-            "node": "node-1",
-            "detail": "silent " * 20,
-        }
-        for n in range(5)
+        EventReport(n, f"2026-11-22T12:00:{n:02}.000Z", "node-suspect", "node-1", "silent " * 20)
+        for n in range(4, -1, -1)
     ]
     look = Look(
-        "2026-11-22T12:34:56.789Z",
+        NOON_MS + 2_096_789,
         "/a/rather/long/way/to/the/data/directory/of/this/store/data",
         True,
         ClusterHealth("degraded" if reasons else "healthy", why),
         stats,
         nodes,
-        ScrubProgress(finished_ms=1_795_348_800_000, blobs=1_000_000),
+        ScrubReport(False, False, False, None, NOON, 1, 1_000_000, True, 0, 0, 0),
         OPERATIONS,
         events,
     )
@@ -129,7 +141,7 @@ def test_it_fits_the_terminal(width: int, reasons: int, nodes: int) -> None:
 
 def test_of_many_nodes_those_in_trouble_are_shown() -> None:
     nodes = [node(n) for n in range(1, 61)]
-    nodes[41] = node(42, state="down", answers=False, capacity_bytes=None, free_bytes=None, sync_p99_ms=None)
+    nodes[41] = node(42, state="down", answers=False)
     nodes[54] = node(55, state="draining")
     lines = drawn(seen(nodes), 100, 40)
     shown = [line.split()[:2] for line in lines if line.startswith("node-")]
@@ -195,10 +207,10 @@ def test_what_is_well(running: bool, status: Any, well: bool) -> None:
 
 def test_json_has_what_follows_from_the_fields() -> None:
     told = as_json(seen([node(1)], 1))
-    assert told["stats"]["redundancy"]["seconds_left"] == pytest.approx(120 * GIB / (100 << 20))
-    assert told["scrub"]["finished_at"] == "2026-11-22T12:00:00.000Z"
-    assert (told["health"]["reasons"][0]["node"], told["last_minute"][1]["errors"]) == ("node-0", 3)
-    assert told["health"]["reasons"][0]["since_at"] == "2026-11-22T12:00:00.000Z"
+    assert told["stats"]["redundancy"]["repair"]["seconds_left"] == pytest.approx(120 * GIB / (100 << 20))
+    assert told["scrub"]["finished_at"] == NOON
+    assert (told["health"]["reasons"][0]["node"], told["stats"]["last_minute"][1]["errors"]) == ("node-0", 3)
+    assert told["health"]["reasons"][0]["since_at"] == NOON
 
 
 @pytest.mark.parametrize("width", [80, 100])

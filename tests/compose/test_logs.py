@@ -28,6 +28,13 @@ def test_a_message_cannot_forge_another_line() -> None:
     assert line == "1970-01-01T00:00:00.000Z front-1 INFO x: key a\\n2026 node-1 ERROR lies\\r"
 
 
+def test_a_message_cannot_command_a_terminal() -> None:
+    """Names that clients make up are logged, and somebody looks at the log. Red when only line ends were escaped."""
+    hostile = "a\x1b[2J\x9b2J\x85b\u2028c\x00\x7fé\t✓"
+    line = LineFormatter("front-1").format(_record(logging.INFO, "key %s", hostile))
+    assert line.endswith("key a\\x1b[2J\\x9b2J\\x85b\\u2028c\\x00\\x7fé\t✓")
+
+
 def test_a_traceback_stays_on_the_line() -> None:
     line = LineFormatter("front-1").format(_failed_record())
     assert "\n" not in line

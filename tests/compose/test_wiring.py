@@ -1,20 +1,25 @@
 """A running process follows the nodes that the catalog names."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from catalog import nodes
+from catalog import nodes, usage
 from catalog.engine import Catalog, CatalogSettings, create
 from catalog.errors import CatalogBusy
 from catalog.model import NodeRow
 from catalog.transaction import Transaction
 from cluster import wire
 from cluster.topology import NodeSet
-from compose.wiring import follow_nodes
+from compose import wiring
+from compose.data_dir import DataDir
+from compose.refusal import StartRefused
+from compose.settings import Settings
+from compose.wiring import follow_nodes, opened_catalog
 from tests.cluster.conftest import until
 
 CLUSTER_ID = b"test cluster 016"
@@ -88,3 +93,25 @@ async def test_an_unreadable_catalog_changes_nothing(tmp_path: Path, monkeypatch
         assert len(node_set.nodes) == 1
         monkeypatch.setattr(nodes, "current", readable)
         await until(lambda: len(node_set.nodes) == 2, "it is read again")
+
+
+async def test_s25_a_command_does_not_migrate_the_catalog_of_a_store_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one is of the older release, or the catalog would not be. Without one, whoever comes first migrates it. Red
+    when the state of the store was not looked at."""
+    older = "UPDATE alembic_version SET version_num = '0002'"
+    settings = Settings(data=tmp_path)
+    create(DataDir(tmp_path).catalog, cluster_id=CLUSTER_ID, nodes_hold_data=False)
+    raw = sqlite3.connect(DataDir(tmp_path).catalog, isolation_level=None)
+    for table in ("bucket_usage", "access_keys", "metrics_minutes", "operations"):
+        raw.execute(f"DROP TABLE {table}")
+    raw.execute(older)
+    raw.close()
+    monkeypatch.setattr(wiring, "supervisor_pid", lambda _place: 4711)
+    with pytest.raises(StartRefused, match="a store runs on it"):
+        async with opened_catalog(settings):
+            pass
+    monkeypatch.setattr(wiring, "supervisor_pid", lambda _place: None)
+    async with opened_catalog(settings) as catalog:
+        assert (await catalog.read(usage.totals))[0] == 0

@@ -6,6 +6,7 @@ import http.client
 import json
 import secrets
 import shlex
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -378,3 +379,15 @@ def test_a_catalog_beside_another_cluster_secret(new_store: Callable[..., Store]
     assert code(line.get(new)) == ""
     admin(store, line, "DELETE", f"/keys/{old.access_key}")
     line.close()
+
+
+def test_the_line_to_paste_reaches_the_running_store(new_store: Callable[..., Store]) -> None:
+    """A store that was started with options of its own, and a command that does not have them. Red when the line names
+    the address and the region of this process's settings: port 9000, whatever the store listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    store = new_store(("--port", str(port), "--region", "eu-west-9"))
+    store.start()
+    said = command(store, "key", "create")
+    assert f"--endpoint-url {store.endpoint} --region eu-west-9 s3 ls" in said

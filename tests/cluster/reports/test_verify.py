@@ -1,12 +1,10 @@
 """A walk over everything: what is missing, bad or silent is counted exactly, named, and handed to repair."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from catalog import buckets, placements
 from catalog.model import NewBlob
@@ -18,27 +16,11 @@ from cluster.reports.whereabouts import key_text
 from codec.block import BlockKey
 from tests.cluster.nodes import RealNodes
 from tests.cluster.reports.test_whereabouts import damage, multipart
-from tests.cluster.steward_world import STRIPE, World, new_world
+from tests.cluster.steward_world import STRIPE, World
 
 pytestmark = pytest.mark.usefixtures("silent_loop")
 
 SIZES = (100, STRIPE, 3 * STRIPE + 1, 9 * STRIPE)
-
-
-@pytest_asyncio.fixture
-async def world(tmp_path: Path, nodes: RealNodes) -> AsyncIterator[World]:
-    """A catalog of the test's own, on nodes that it leaves running."""
-    async with new_world(tmp_path / "catalog.sqlite", nodes) as made:
-        await made.admit()
-        yield made
-
-
-@pytest_asyncio.fixture
-async def own_world(tmp_path: Path, own_nodes: RealNodes) -> AsyncIterator[World]:
-    """For a test that kills nodes, or deletes blocks as their only catalog may."""
-    async with new_world(tmp_path / "catalog.sqlite", own_nodes) as made:
-        await made.admit()
-        yield made
 
 
 @pytest.fixture(autouse=True)

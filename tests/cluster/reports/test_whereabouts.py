@@ -1,13 +1,11 @@
 """Where objects lie, and whether their blocks verify, on real nodes with real damage."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
 import pytest
-import pytest_asyncio
 import sqlalchemy as sa
 
 from catalog import placements, schema, uploads
@@ -22,7 +20,7 @@ from cluster.reports.whereabouts import ObjectReport, object_report
 from cluster.stripe_read import CORRUPT, MISSING
 from codec.block import BlockKey
 from tests.cluster.nodes import RealNodes
-from tests.cluster.steward_world import STRIPE, World, new_world
+from tests.cluster.steward_world import STRIPE, World
 
 pytestmark = pytest.mark.usefixtures("silent_loop")
 
@@ -32,22 +30,6 @@ _OLDER_NAMES = (
     "bucket_id key sequence size modified_ms etag blob_id version_id content_type delete_marker".split()
 )
 _INSERT_OLDER = Statement(sa.insert(schema.versions), *_OLDER_NAMES)
-
-
-@pytest_asyncio.fixture
-async def world(tmp_path: Path, nodes: RealNodes) -> AsyncIterator[World]:
-    """A catalog of the test's own, on nodes that it leaves running."""
-    async with new_world(tmp_path / "catalog.sqlite", nodes) as made:
-        await made.admit()
-        yield made
-
-
-@pytest_asyncio.fixture
-async def own_world(tmp_path: Path, own_nodes: RealNodes) -> AsyncIterator[World]:
-    """For a test that kills nodes, or deletes blocks as their only catalog may."""
-    async with new_world(tmp_path / "catalog.sqlite", own_nodes) as made:
-        await made.admit()
-        yield made
 
 
 async def where(world: World, key: bytes = b"k", **options: Any) -> ObjectReport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import pytest
@@ -26,6 +26,7 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flag: bool = False
     share: float | None = None
     tags: list[str] = []
+    colour: Literal["red", "green"] | None = None
 
 
 async def _nothing(_services: AdminServices, _call: Call) -> Nothing:
@@ -90,3 +91,16 @@ def test_any_path(raw: list[bytes]) -> None:
 def test_flags(text: str) -> None:
     """As people write them."""
     assert query_of(Wanted, f"flag={text}".encode()).flag
+
+
+@pytest.mark.parametrize(
+    "read",
+    [lambda: query_of(Wanted, b"colour=blue"), lambda: body_of(Wanted, b'{"colour":"blue"}', JSON)],
+    ids=["query", "body"],
+)
+def test_a_choice_is_told_with_what_there_is(read: Callable[[], Wanted]) -> None:
+    """Red when only the wrong value is named."""
+    with pytest.raises(Problem) as caught:
+        read()
+    assert caught.value.errors[0].field.endswith(".colour")
+    assert caught.value.errors[0].detail == "must be one of green, red"

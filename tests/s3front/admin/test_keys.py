@@ -179,7 +179,7 @@ async def test_pages(root: Client) -> None:
 def test_no_secret_is_printed() -> None:
     """These end in log lines and tracebacks."""
     for thing in (
-        CreatedKey("name", "the-secret", "admin", True, "", ""),
+        CreatedKey("name", "admin", True, "", "", "the-secret"),
         KeyCreation(access_key="name", secret_key="the-secret"),
         AccessKey("name", b"the-secret", "admin", True, "", 0),
     ):

@@ -13,9 +13,9 @@ import pytest
 from catalog import history
 from catalog.engine import wall_clock_ms
 from catalog.history import MINUTE_MS, Figures
+from cluster.reports.moments import iso_at
 from s3front.admin import metrics
 from s3front.admin.services import AdminServices
-from s3front.admin.times import iso_at
 from s3front.app import create_app
 from tests.s3front.admin.small_front import Client, small_front
 

@@ -51,6 +51,23 @@ def test_every_endpoint_is_in_it() -> None:
     assert all(len(operation["summary"]) > 10 for operation in operations)
 
 
+def test_every_whole_number_of_a_query_is_one_that_the_catalog_can_take() -> None:
+    """Red when the numbers between which events are asked for had no upper limit: larger ones were
+    answered with 500."""
+    document = openapi_document(ENDPOINTS, "1.0")
+    parameters = [
+        (operation["operationId"], parameter["name"], form)
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for parameter in operation.get("parameters", ())
+        if parameter["in"] == "query"
+        for form in (parameter["schema"], *parameter["schema"].get("anyOf", ()))
+        if form.get("type") == "integer"
+    ]
+    assert len(parameters) >= 5
+    assert [which for *which, form in parameters if not form.get("maximum", 1 << 64) < 1 << 63] == []
+
+
 def test_parameters_bodies_and_refusals_follow_from_the_types() -> None:
     """Red when limits of a query's fields are left out."""
     document = openapi_document((ONE,), "1.0")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from catalog.errors import CatalogBusy
 from catalog.history import MINUTE_MS, Figures
 from codec.histogram import RELATIVE_ERROR, bucket_of
+from s3front.metrics import requests
 from s3front.metrics.layout import STATUSES
 from s3front.metrics.requests import RequestMetrics
 from s3front.metrics.summary import summary_of
@@ -153,6 +154,36 @@ async def test_a_flush_that_fails_loses_nothing() -> None:
     recorded.count("GetObject")
     await recorded.recorder.flush_now()
     assert recorded.rows[MINUTE, "GetObject"].count == 2
+
+
+async def test_a_row_that_cannot_be_read_does_not_end_the_front(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red when the recorder ended with what was raised, and took the front with it at each start, until the minute was
+    over."""
+    monkeypatch.setattr(requests, "_SAMPLE_S", 0.001)
+    monkeypatch.setattr(requests, "FLUSH_S", 0.0)
+    recorded = Recorded()
+    save, refused = recorded.save, asyncio.Event()
+
+    async def refuses_once(minute_ms: int, figures: Mapping[str, Figures]) -> None:
+        if not refused.is_set():
+            refused.set()
+            raise msgspec.DecodeError("of the test")
+        await save(minute_ms, figures)
+
+    monkeypatch.setattr(recorded.recorder, "_save", refuses_once)
+    recorded.count("GetObject")
+    running = asyncio.create_task(recorded.recorder.run())
+    try:
+        await asyncio.wait_for(refused.wait(), 10)
+        recorded.count("PutObject")
+        async with asyncio.timeout(10):
+            while not recorded.rows and not running.done():
+                await asyncio.sleep(0.001)
+        assert not running.done()
+        assert list(recorded.rows) == [(MINUTE, "PutObject")]
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
 
 
 async def test_a_flush_whose_caller_leaves_counts_nothing_twice() -> None:

@@ -87,6 +87,35 @@ async def test_scrapes_at_the_same_time_share_one_result(
     assert threading.current_thread().name not in {thread for _, thread in rendered}
 
 
+async def test_a_flood_of_scrapes_costs_two(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P8: who asks needs no signature. Red when those that come while one is rendered are each rendered anew, and when
+    each spelling of the Accept header is."""
+    scraper = _scraper(catalog, Recorded())
+    await scraper.scrape("")
+    entered, leave = threading.Event(), threading.Event()
+    render = Scraper._render
+
+    def held(self: Scraper, gathered: Any, accept: str) -> tuple[bytes, str]:
+        entered.set()
+        assert leave.wait(10)
+        return render(self, gathered, accept)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scraper, "_render", held)
+        with _rendering_counted(monkeypatch) as rendered:
+            first = asyncio.create_task(scraper.scrape(""))
+            assert await asyncio.to_thread(entered.wait, 10)
+            others = []
+            for number in range(50):
+                others.append(asyncio.create_task(scraper.scrape(f"text/plain;q=0.{number:02}")))
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.05)  # red needs time for a second gathering; green does not wait for it
+            leave.set()
+            texts = [await task for task in (first, *others)]
+    assert len(rendered) == 2
+    assert {content_type for _, content_type in texts} == {"text/plain; version=0.0.4; charset=utf-8"}
+
+
 async def test_one_who_leaves_takes_nobody_elses_scrape_away(catalog: Catalog) -> None:
     """Red when the shared work is cancelled with the first caller."""
     scraper = _scraper(catalog, Recorded())
