@@ -153,6 +153,7 @@ class Membership:
     def _register(
         self, name: str, region: str, zone: str, directory: Path, unknown: NodeIdentity | None
     ) -> NodeRow:
+        _make(directory)
         return nodes.register(
             self._tx,
             node_id=unknown.node_id if unknown is not None else os.urandom(ID_BYTES),
@@ -271,6 +272,14 @@ class Membership:
             len({shard for shard, node in copies(use.nodes, use.k + use.m) if node in others}) < use.k
             for use in placements.in_use(self._tx)
         )
+
+
+def _make(directory: Path) -> None:
+    """One that can't be made is refused before there is a node that never comes up."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise MembershipRefused(f"{directory} can't be made: {error.strerror}") from None
 
 
 def _refuse_content(directory: Path) -> None:

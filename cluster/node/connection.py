@@ -40,6 +40,7 @@ from cluster.wire import (
     Message,
     Op,
     ReadBlock,
+    Role,
     Status,
     VerifyBlocks,
     decode_damaged,
@@ -94,7 +95,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by shape only
         service = self._service
-        self._name = str(transport.get_extra_info("peername"))
+        self._name = str(transport.get_extra_info("peername") or "on this machine")
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -168,7 +169,9 @@ class Connection(asyncio.BufferedProtocol):
         self._handshake = None
         self._decoder.max_frame_bytes = MAX_FRAME_BYTES
         self._name = f"{peer.role} {self._name}"
-        log.info("%s: connected, protocol %d", self._name, peer.version)
+        # The command line comes and goes with every look at the store.
+        level = logging.DEBUG if peer.role == Role.CLI else logging.INFO
+        log.log(level, "%s: connected, protocol %d", self._name, peer.version)
 
     def _too_slow(self) -> None:
         self._refuse("no handshake in time")

@@ -29,6 +29,8 @@ from cluster.topology import NodeSet
 
 _ASK: Final = wire.encode(wire.StatusRequest())
 _DEADLINE_S: Final = 0.5
+_TAKERS_MIN: Final = 2
+"""With fewer nodes that take blocks no write survives the loss of one: writes answer 503 (S9)."""
 _LEASE_EXPIRY_S: Final = StewardSettings().lease_expiry_s
 
 
@@ -91,7 +93,7 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class ClusterHealth(msgspec.Struct, frozen=True):
-    """`critical`: objects can't be read, or are in danger of it; `degraded`: all can be read, and something is to be
+    """`critical`: objects can't be read or written, or are in danger; `degraded`: all can be, and something is to be
     done or waited for. `reasons`: the worst first, none when healthy."""
 
     status: Literal["healthy", "degraded", "critical"]
@@ -230,6 +232,9 @@ def _of_objects(facts: _Facts) -> Iterator[Reason]:
 
 def _of_nodes(facts: _Facts) -> Iterator[Reason]:
     began_ms = {each.node: each.began_ms for each in facts.ongoing if each.kind != REDUNDANCY}
+    no_writes = (
+        sum(state.status is not None and not state.status.read_only for state in facts.states) < _TAKERS_MIN
+    )
     for state in facts.states:
         name, status = state.row.name, state.status
         since_ms = began_ms.get(name)
@@ -237,7 +242,10 @@ def _of_nodes(facts: _Facts) -> Iterator[Reason]:
             yield _absent(name, state.row.state, since_ms, answers=status is not None)
         if status is not None and status.read_only:
             do = "make room on its disk, or add a node (trivet node add DIR)"
-            yield Reason(f"the disk of {name} is full: it takes no new objects", do, name)
+            what = f"the disk of {name} is full: it takes no new objects"
+            yield Reason(
+                f"{what}, and too few other nodes do" if no_writes else what, do, name, critical=no_writes
+            )
         if status is not None and status.failing:
             do = f"look at its log and its disk; to move its data away: trivet node drain {name}"
             yield Reason(f"the disk of {name} fails: its last write or sync had an error", do, name)

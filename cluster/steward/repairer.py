@@ -136,7 +136,7 @@ class _Report:
             return
         since_ms = found.since_ms
         if since_ms is None:
-            since_ms = await self._services.catalog.read(_when_redundancy_fell) or self._services.now_ms()
+            since_ms = await self._services.catalog.read(when_redundancy_fell) or self._services.now_ms()
         self._tally.clear()
         self._base = RepairProgress(active=True, started_ms=since_ms)
         self._count_in = 0
@@ -235,13 +235,17 @@ def _stored(reader: Reader) -> RepairProgress | None:
     return progress.read(reader, RepairProgress)
 
 
-def _when_redundancy_fell(reader: Reader) -> int | None:
-    """When the first node went down after all was whole the last time; for blobs that nobody had to report
-    because their placement says it all."""
-    first_ms = None
-    for event in work.list_events(reader, limit=_EVENTS_LOOKED_AT, newest_first=True):
-        if event.kind == "redundancy-restored":
-            break
-        if event.kind in ("node-suspect", "node-down", "node-removed", "node-replaced"):
-            first_ms = event.at_ms
-    return first_ms
+def when_redundancy_fell(reader: Reader) -> int | None:
+    """When the first of the nodes went away that are still missing, or the last one that has come back; for blobs that
+    nobody had to report because their placement says it all. None when no node was missed since all was whole."""
+    away_ms: dict[int | None, int] = {}
+    back_since_ms = None
+    for event in reversed(work.list_events(reader, limit=_EVENTS_LOOKED_AT, newest_first=True)):
+        if event.kind in {"node-suspect", "node-down"}:
+            away_ms.setdefault(event.node, event.at_ms)
+        elif event.kind == "node-up":
+            back_since_ms = away_ms.pop(event.node, back_since_ms)
+        elif event.kind == "redundancy-restored":
+            away_ms.clear()
+            back_since_ms = None
+    return min(away_ms.values(), default=back_since_ms)

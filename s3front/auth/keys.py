@@ -135,16 +135,6 @@ class KeyRing:
             return known[1]
         return self._open(access_key, row)
 
-    async def secret_of(self, access_key: str) -> str | None:
-        """The secret of a key that may be used now."""
-        holder = await self.holder(access_key)
-        return None if holder is None else holder.secret
-
-    async def role_of(self, access_key: str) -> str | None:
-        """The role of a key that may be used now; that of the root key is `admin`."""
-        holder = await self.holder(access_key)
-        return None if holder is None else holder.role
-
     def _open(self, access_key: str, row: AccessKey | None) -> Holder | None:
         """The holder by a row that was read anew. A sealed text is unsealed, and found to be bad, once only."""
         known = self._opened.pop(access_key, None)

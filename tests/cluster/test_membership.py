@@ -337,3 +337,13 @@ async def test_s23_no_other_node_directory_is_taken(store: Store) -> None:
         said = await store.refused(lambda members, name=name: members.add(root / name))  # type: ignore[misc]
         assert "is not empty" in said
         assert why in said
+
+
+async def test_a_directory_that_can_not_be_made_is_refused(store: Store, tmp_path: Path) -> None:
+    """Red when the node is registered first: it then stays `joining` for ever. A name that is taken leaves no
+    directory behind."""
+    (tmp_path / "file").write_text("no directory")
+    said = await store.refused(lambda members: members.add(tmp_path / "file" / "node"))
+    assert "can't be" in said
+    await store.refused(lambda members: members.add(tmp_path / "unused", name="node-1"))
+    assert not (tmp_path / "unused").exists()

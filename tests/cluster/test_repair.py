@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from catalog import placements, work
+from catalog import placements, schema, work
+from catalog.statement import Statement
 from cluster import wire
 from cluster.placement import is_standard
 from cluster.steward import progress
 from cluster.steward.progress import RepairProgress
+from cluster.steward.repairer import when_redundancy_fell
 from tests.cluster.nodes import RealNode, RealNodes
 from tests.cluster.steward_world import SMALL, STRIPE, World, collect, drive, kinds, new_world, report
 
@@ -231,3 +233,40 @@ async def test_the_most_endangered_blob_comes_first(tmp_path: Path, six_nodes: R
         assert all(len(ids) >= 4 - 1 for ids in left[: first_without + 1]), "the others waited"
         for blob in made:
             await world.assert_whole(blob, exactly=True)
+
+
+_EVENT = Statement(schema.events.insert(), "at_ms", "kind", "node", "detail")
+
+
+# -- since when ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("events", "since_ms"),
+    [
+        ([], None),
+        ([(10, "node-suspect", 1), (12, "node-down", 1)], 10),
+        ([(10, "node-down", 1), (20, "node-up", 1)], 10),
+        ([(10, "node-down", 1), (20, "node-up", 1), (500, "node-suspect", 2)], 500),
+        ([(10, "node-down", 1), (20, "node-down", 2), (30, "node-up", 1)], 20),
+        ([(10, "node-down", 1), (20, "redundancy-restored", None), (30, "node-up", 1)], None),
+        (
+            [
+                (10, "node-added", 5),
+                (20, "node-removed", 5),
+                (500, "node-down", 2),
+                (510, "node-replaced", 2),
+            ],
+            500,
+        ),
+    ],
+)
+async def test_a_repair_counts_from_the_loss_that_it_mends(
+    world: World, events: list[tuple[int, str, int | None]], since_ms: int | None
+) -> None:
+    """Red when the removal of a node that held nothing counts, or an absence that left nothing to mend: the event then
+    told ten minutes for a loss of seven seconds."""
+    await world.catalog.write(
+        lambda tx: [tx.execute(_EVENT, (at_ms, kind, node, "")) for at_ms, kind, node in events]
+    )
+    assert await world.catalog.read(when_redundancy_fell) == since_ms

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import msgspec
 import pytest
 
 from catalog import leases, nodes, schema, work
@@ -195,10 +196,27 @@ async def test_a_disk_that_is_full_or_fails(
     world: World, monkeypatch: pytest.MonkeyPatch, field: str, part: str
 ) -> None:
     """As the node says it: the answer of a real one, changed on its way."""
-    import msgspec
-
     await world.tenure()
-    link = world.nodes.link(2)
+    _say(world, monkeypatch, 2, field)
+    found = await reason(world, part)
+    assert (found.node, found.critical) == ("node-2", False)
+
+
+async def test_disks_so_full_that_nothing_can_be_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when each full disk is judged for itself: one node alone takes no write either."""
+    await world.tenure()
+    _say(world, monkeypatch, 1, "read_only")
+    _say(world, monkeypatch, 2, "read_only")
+    found = await reason(world, "node-2 is full")
+    assert found.critical
+    assert (await cluster_health(world.catalog, world.nodes)).status == "critical"
+
+
+def _say(world: World, monkeypatch: pytest.MonkeyPatch, node: int, field: str) -> None:
+    """Have a node's answers say so, on their way."""
+    link = world.nodes.link(node)
     assert link is not None
     call = link.call
 
@@ -208,8 +226,6 @@ async def test_a_disk_that_is_full_or_fails(
         return reply._replace(header=wire.encode(said))
 
     monkeypatch.setattr(link, "call", changed)
-    found = await reason(world, part)
-    assert (found.node, found.critical) == ("node-2", False)
 
 
 async def test_one_that_joins(world: World) -> None:

@@ -93,8 +93,7 @@ async def test_root_needs_no_catalog(store: SqliteStore) -> None:
     caller = await ask(ring, ACCESS_KEY, SECRET_KEY)
     assert caller is not None
     assert (caller.identity.access_key, caller.role) == (ACCESS_KEY, "admin")
-    assert await ring.role_of(ACCESS_KEY) == "admin"
-    assert await ring.secret_of(ACCESS_KEY) == SECRET_KEY
+    assert await ring.holder(ACCESS_KEY) == Holder(SECRET_KEY, "admin")
 
 
 async def test_a_key_of_the_catalog(catalog: Catalog, ring: KeyRing) -> None:
@@ -111,8 +110,8 @@ async def test_a_key_of_the_catalog(catalog: Catalog, ring: KeyRing) -> None:
         method="GET", raw_path=b"/b/k", raw_query=b"", headers=[(b"host", b"h")], now=NOW, region=REGION
     )
     assert anonymous is None
-    assert (await ring.secret_of(USER), await ring.role_of(USER)) == (USER_SECRET, "readwrite")
-    assert (await ring.secret_of("TKOTHER"), await ring.role_of("TKOTHER")) == (None, None)
+    assert await ring.holder(USER) == Holder(USER_SECRET, "readwrite")
+    assert await ring.holder("TKOTHER") is None
 
 
 async def test_what_another_front_changes_is_true_for_the_next_request(
@@ -218,7 +217,7 @@ async def test_opened_secrets_are_bounded(
         await add(catalog, f"TKUSER{number}", f"secret-number-{number}")
     for _ in range(2):
         for number in range(8):
-            assert await ring.secret_of(f"TKUSER{number}") == f"secret-number-{number}"
+            assert await ring.holder(f"TKUSER{number}") == Holder(f"secret-number-{number}", "readwrite")
             assert len(ring._opened) <= 3
 
 
