@@ -181,6 +181,7 @@ def test_p2_p7_nodes_come_and_go_under_load_and_nothing_is_lost(new_store: Maker
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_s23_a_dead_node_is_replaced_and_its_data_rebuilt(new_store: Maker) -> None:
     """Under load; the store is restarted in the midst of it. Afterwards the loss of another node loses nothing."""
     store = new_store((*OPTIONS, "--repair-bytes-per-s", str(8 * MIB)))
