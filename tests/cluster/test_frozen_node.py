@@ -47,6 +47,7 @@ async def trusted(linked: NodeSet) -> None:
     await until(lambda: all(linked.usable(number) for number in (1, 2, 3)), "all nodes are trusted")
 
 
+@pytest.mark.long
 async def test_get_p99_stays_below_five_times_the_healthy_one_with_a_frozen_node(
     own_nodes: RealNodes,
 ) -> None:

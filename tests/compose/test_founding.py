@@ -258,7 +258,6 @@ def test_a_node_that_cannot_join_does_not_stop_the_others(tmp_path: Path) -> Non
     """Red when its refusal ended the start."""
     found(tmp_path, plan(tmp_path))
     change(tmp_path, lambda tx: Membership(DataDir(tmp_path), tx, 3).add(tmp_path / "fourth"))
-    (tmp_path / "fourth").mkdir()
     (tmp_path / "fourth" / "holiday.jpg").write_text("")
     founded = found(tmp_path, NO_PLAN)
     assert [bool(node.problem) for node in founded.nodes] == [False, False, False, True]

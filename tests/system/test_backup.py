@@ -44,6 +44,7 @@ def test_s18_a_catalog_is_backed_up_while_written_to_and_restored(new_store: Cal
     assert trivet(store, "events")[-1]["kind"] == "orphans-allowed"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_s18_nodes_of_after_the_backup_come_back_with_their_data(new_store: Callable[..., Store]) -> None:
     """Two of three nodes were replaced since the backup: without what lies on the new ones all is lost. Red when

@@ -109,6 +109,7 @@ def test_aws_s3_sync_of_the_standard_library(shell: Shell, library: Path, tmp_pa
     same_trees(library, tmp_path / "back")
 
 
+@pytest.mark.long
 def test_a_file_of_300_mib_through_multipart(shell: Shell, store: Store, tmp_path: Path) -> None:
     shell.aws("s3", "mb", "s3://aws-large")
     write_random(tmp_path / "large", 300 * MIB, seed=300)

@@ -202,6 +202,7 @@ def test_s23_a_dead_node_is_replaced_and_its_data_rebuilt(new_store: Maker) -> N
     verify(store, load.expected)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_p2_four_and_two_on_six_nodes(new_store: Maker) -> None:
     """Two nodes may be lost, and after their replacement another two."""
@@ -230,6 +231,7 @@ def test_p2_four_and_two_on_six_nodes(new_store: Maker) -> None:
     verify(store, expected)
 
 
+@pytest.mark.long
 def test_a_node_is_removed_while_another_process_of_it_is_still_stopping(new_store: Maker) -> None:
     """A frozen node that is replaced under its name: the old process is gone before the new one has its socket. Red
     when the old one was forgotten instead of stopped, and when a refresh started no processes."""

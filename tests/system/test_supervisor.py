@@ -220,6 +220,7 @@ def test_s18_no_catalog_is_made_beside_nodes_with_data(new_store: Maker) -> None
     assert not (store.data / "catalog.sqlite").exists()
 
 
+@pytest.mark.long
 def test_s23_a_known_node_refuses_an_empty_directory_and_the_others_serve(new_store: Maker) -> None:
     """An unmounted disk: the store comes up without it (P2), and nothing is created in its place."""
     store = new_store()

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any, NamedTuple
 
+import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -157,6 +158,7 @@ def holder(report: Any, shard: int) -> str:
     return str(report["blob"]["runs"][0]["copies"][shard]["node"])
 
 
+@pytest.mark.long
 def test_damage_is_located_named_and_healed(new_store: Callable[..., Store]) -> None:
     """From a flipped bit to the object's name and back to whole; then an object that can't be saved, whose event
     leads to its name; then a node whose data is gone. Red when a corrupt block counted as one that is there, and
