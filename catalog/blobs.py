@@ -19,7 +19,7 @@ _garbage = schema.garbage
 
 _INSERT_NAMES = (
     "id size refs condemned placement_id stripes k m codec stripe_bytes runs parts transform"
-    " stored_stripe_bytes"
+    " stored_stripe_bytes seal"
 ).split()
 _INSERT = Statement(
     sa.insert(_blobs).from_select(
@@ -72,6 +72,7 @@ ROW_COLUMNS = (
     _blobs.c.placement_id,
     _blobs.c.runs,
     _blobs.c.parts,
+    _blobs.c.seal,
 )
 """What `row_of` takes, in this order."""
 
@@ -136,6 +137,7 @@ def add(tx: Transaction, blob: NewBlob) -> None:
             0,
             blob.transform,
             blob.stored_stripe_bytes,
+            blob.seal,
             blob.id,
         ),
     )
@@ -149,7 +151,7 @@ def add_composite(tx: Transaction, size: int, parts: int, manifest: bytes) -> by
     """Insert a composite blob with one reference; it takes over the part rows' references. Its id."""
     # The counter's last value is never reached by a front, so that these ids cannot meet theirs.
     blob_id = tx.meta.upload_epoch.to_bytes(4, "big") + b"\xff\xff\xff\xff" + tx.random(8)
-    tx.execute(_INSERT, (blob_id, size, 1, 0, 0, 0, 0, 0, 0, 0, 0, parts, 0, 0, blob_id))
+    tx.execute(_INSERT, (blob_id, size, 1, 0, 0, 0, 0, 0, 0, 0, 0, parts, 0, 0, None, blob_id))
     tx.execute(_INSERT_MANIFEST, (blob_id, manifest))
     return blob_id
 
@@ -207,4 +209,4 @@ def row_of(
     runs: tuple[Run, ...] = (),
 ) -> BlobRow:
     """A row of ROW_COLUMNS as the value that leaves the package."""
-    return BlobRow(row[0], row[1], row[2], row[3], row[4], row[5], row[6], nodes, manifest, runs)
+    return BlobRow(row[0], row[1], row[2], row[3], row[4], row[5], row[6], nodes, manifest, runs, row[10])

@@ -36,6 +36,30 @@ class NoSuchKey(CatalogError):
     """No current object under the key, and the operation needs one."""
 
 
+class NoSuchVersion(CatalogError):
+    """The key has no version of this id; `version_id` names it as the request did."""
+
+    def __init__(self, version_id: str) -> None:
+        super().__init__(f"there is no version {version_id}")
+        self.version_id = version_id
+
+
+class IsDeleteMarker(CatalogError):
+    """The version is a delete marker, and the operation needs an object; `version_id` as answers show it."""
+
+    def __init__(self, version_id: str) -> None:
+        super().__init__(f"version {version_id} is a delete marker")
+        self.version_id = version_id
+
+
+class ObjectLocked(CatalogError):
+    """Legal hold or retention forbids it (S26)."""
+
+
+class VersioningLocked(CatalogError):
+    """Versioning can't be suspended where object lock is enabled, and lock needs versioning."""
+
+
 class PreconditionFailed(CatalogError):
     """A condition of the request did not hold inside the transaction; `condition` is the header's name."""
 

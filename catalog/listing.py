@@ -12,8 +12,8 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from catalog import schema
+from catalog.attributes import CHECKSUM_KINDS
 from catalog.model import ListEntry, Page
-from catalog.objects import CHECKSUM_KINDS
 from catalog.statement import Reader, Row, Statement, page, parameter
 
 _FIRST_CHUNK_ROWS = 16

@@ -15,6 +15,66 @@ class Versioning(IntEnum):
     SUSPENDED = 2
 
 
+class LockConfiguration(Struct, frozen=True, array_like=True):
+    """Object lock of a bucket, once it is enabled for good, with its default retention: `mode` GOVERNANCE or
+    COMPLIANCE, and either `days` or `years`; no default retention when `mode` is None."""
+
+    mode: str | None = None
+    days: int | None = None
+    years: int | None = None
+
+
+class DefaultEncryption(Struct, frozen=True, omit_defaults=True):
+    """What is done to new objects whose request says nothing of encryption: `algorithm` AES256, aws:kms or
+    aws:kms:dsse. `key_id` as the client wrote it, None for the default key. `blocked`: kinds of encryption that
+    requests may not use, as the API names them (SSE-C)."""
+
+    algorithm: str
+    key_id: str | None = None
+    bucket_key: bool = False
+    blocked: tuple[str, ...] = ()
+
+
+class Transition(Struct, frozen=True, omit_defaults=True):
+    """To another storage class, so many days after creation (or after a version became noncurrent), or at a date.
+    `newer_noncurrent`: how many noncurrent versions stay as they are."""
+
+    storage_class: str
+    days: int | None = None
+    date_ms: int | None = None
+    newer_noncurrent: int | None = None
+
+
+class LifecycleRule(Struct, frozen=True, omit_defaults=True):
+    """One rule of a bucket's lifecycle, as the API has it. `filter` says how the client wrote what it applies to, so
+    that it is handed back alike: "" (a bare Prefix element of the rule), Filter/Prefix, Filter/Tag, … or Filter/And."""
+
+    id: str
+    enabled: bool
+    filter: str = ""
+    prefix: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    size_greater_than: int | None = None
+    size_less_than: int | None = None
+    expiration_days: int | None = None
+    expiration_date_ms: int | None = None
+    expired_delete_markers: bool | None = None
+    transitions: tuple[Transition, ...] = ()
+    noncurrent_days: int | None = None
+    newer_noncurrent: int | None = None
+    noncurrent_transitions: tuple[Transition, ...] = ()
+    abort_upload_days: int | None = None
+
+
+class BucketActions(Struct, frozen=True, omit_defaults=True):
+    """What a bucket's owner has configured and the store acts on, beside versioning and lock. One packed column."""
+
+    encryption: DefaultEncryption | None = None
+    lifecycle: tuple[LifecycleRule, ...] = ()
+    transition_minimum_size: str = ""
+    """TransitionDefaultMinimumObjectSize of the lifecycle, as it was put."""
+
+
 class Bucket(Struct, frozen=True):
     """One bucket. `id` is never reused, so a request that holds one of a deleted bucket hits nothing."""
 
@@ -26,6 +86,14 @@ class Bucket(Struct, frozen=True):
     versioning: Versioning = Versioning.NEVER
     quota_bytes: int | None = None
     """How many bytes all its versions may have together; None: no limit."""
+    lock: LockConfiguration | None = None
+    """None: object lock is not enabled."""
+    actions: BucketActions = BucketActions()
+
+    @property
+    def is_versioned(self) -> bool:
+        """Whether answers name versions: versioning is, or once was, enabled."""
+        return self.versioning is not Versioning.NEVER
 
 
 class Checksum(Struct, frozen=True, array_like=True):
@@ -37,6 +105,26 @@ class Checksum(Struct, frozen=True, array_like=True):
     value: str
 
 
+class Retention(Struct, frozen=True, array_like=True):
+    """A version can't be removed before `until_ms` of the lock clock (S26). `mode`: GOVERNANCE or COMPLIANCE."""
+
+    mode: str
+    until_ms: int
+
+
+class Encryption(Struct, frozen=True, omit_defaults=True):
+    """How an object's bytes are encrypted. `algorithm`: AES256, aws:kms, aws:kms:dsse, or SSE-C for a key of the
+    customer's. `sealed_key` is the object's own data key, encrypted under the key that `key_id` (of the key ring,
+    with `key_version`) or the customer's key is. `context` is the encryption context as sent (base64)."""
+
+    algorithm: str
+    sealed_key: bytes
+    key_id: str = ""
+    key_version: int = 0
+    context: str = ""
+    bucket_key: bool = False
+
+
 class Attributes(Struct, frozen=True, omit_defaults=True):
     """What is rarely looked at, in one column. `headers` by lower-case name (cache-control,
     content-disposition, content-encoding, content-language, expires, …); `metadata` without `x-amz-meta-`."""
@@ -45,6 +133,11 @@ class Attributes(Struct, frozen=True, omit_defaults=True):
     metadata: dict[str, str] = {}
     checksum: Checksum | None = None
     storage_class: str = "STANDARD"
+    tags: dict[str, str] = {}
+    retention: Retention | None = None
+    legal_hold: bool | None = None
+    """None: none was ever put."""
+    encryption: Encryption | None = None
 
 
 class PartRef(Struct, frozen=True, array_like=True, gc=False):
@@ -74,7 +167,8 @@ def _nodes_at(first: tuple[int, ...], later: tuple[Run, ...], stripe: int) -> tu
 
 class BlobRow(Struct, frozen=True):
     """The bytes of one upload or part and where they lie. A composite blob has a `manifest`, no stripes of
-    its own. `runs` are the runs after the first, normally none (S9); read layouts with `nodes_at`."""
+    its own. `runs` are the runs after the first, normally none (S9); read layouts with `nodes_at`. `size` counts
+    stored bytes: those of a sealed blob (`transform` 1, with a `seal`) are more than the object's (codec.sealing)."""
 
     id: bytes
     size: int
@@ -86,6 +180,7 @@ class BlobRow(Struct, frozen=True):
     nodes: tuple[int, ...]
     manifest: tuple[PartRef, ...] | None = None
     runs: tuple[Run, ...] = ()
+    seal: bytes | None = None
 
     def nodes_at(self, stripe: int) -> tuple[int, ...]:
         """The layout of one stripe: entry i holds shard i mod (k+m), node 0 is nobody."""
@@ -117,6 +212,7 @@ class NewBlob(Struct, frozen=True):
     codec: int = 1
     transform: int = 0
     stored_stripe_bytes: int = 0
+    seal: bytes | None = None
 
     @property
     def epoch(self) -> int:
@@ -125,8 +221,8 @@ class NewBlob(Struct, frozen=True):
 
 
 class ObjectRow(Struct, frozen=True):
-    """The current version of a key. `version_id` is None in a bucket that never had versioning. `etag` is
-    without quotes."""
+    """One version of a key, the current one unless another was asked for. `version_id` is None for the null version,
+    so for all in a bucket that never had versioning. `size` is that of the plain object. `etag` is without quotes."""
 
     key: bytes
     version_id: str | None
@@ -139,8 +235,17 @@ class ObjectRow(Struct, frozen=True):
     blob: BlobRow
 
 
+class MarkerRow(Struct, frozen=True):
+    """A delete marker. `version_id` is None for the null version."""
+
+    key: bytes
+    version_id: str | None
+    sequence: int
+    modified_ms: int
+
+
 class Source(Struct, frozen=True):
-    """What a copy was prepared from; the transaction raises Changed unless it still is so (S14)."""
+    """The version a copy was prepared from; the transaction raises Changed unless it still is so (S14)."""
 
     bucket_id: int
     key: bytes
@@ -159,7 +264,8 @@ class Condition(Struct, frozen=True):
 
 
 class PutResult(Struct, frozen=True):
-    """A committed version."""
+    """A committed version. `version_id` is what answers show: None where the bucket never had versioning, "null" for
+    the null version of one that had."""
 
     version_id: str | None
     sequence: int
@@ -167,7 +273,9 @@ class PutResult(Struct, frozen=True):
 
 
 class DeleteResult(Struct, frozen=True):
-    """`existed` is whether a current object was there; deleting a missing key succeeds all the same."""
+    """`existed` is whether a current object, or the version asked for, was there; deleting what is missing succeeds
+    all the same. `delete_marker`: one was made, or removed; `version_id` is that of the marker made or the version
+    removed, as answers show it."""
 
     existed: bool
     version_id: str | None = None
@@ -184,6 +292,33 @@ class ListEntry(Struct, frozen=True, gc=False):
     storage_class: str
     checksum_algorithm: str | None
     checksum_type: str | None
+
+
+class VersionEntry(Struct, frozen=True, gc=False):
+    """One version, or delete marker (without size, ETag and class), of a ListObjectVersions page. `version_id` as
+    answers show it."""
+
+    key: bytes
+    version_id: str
+    is_latest: bool
+    delete_marker: bool
+    size: int
+    etag: str
+    modified_ms: int
+    storage_class: str
+    checksum_algorithm: str | None
+    checksum_type: str | None
+
+
+class VersionPage(Struct, frozen=True):
+    """Versions by key, then newest first; `next_key` and `next_version` are the markers of the next page
+    (`next_version` is empty when the page ends with a common prefix)."""
+
+    entries: list[VersionEntry]
+    prefixes: list[bytes]
+    truncated: bool
+    next_key: bytes
+    next_version: str
 
 
 class Page(Struct, frozen=True):
@@ -378,3 +513,5 @@ class Meta(Struct, frozen=True):
     collect_horizon: int
     config_generation: int
     orphans_allowed: bool = True
+    clock_ms: int = 0
+    """The lock clock (S26): retention is judged by it. It only advances."""

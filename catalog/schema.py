@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 """The newest migration this code knows."""
 
 metadata = MetaData()
@@ -58,8 +58,10 @@ buckets = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("versioning", SmallInteger, nullable=False),
     Column("quota_bytes", BigInteger),
-    Column("lock_default", LargeBinary),  # default retention (object lock); NULL: no lock
-    Column("configuration", LargeBinary),
+    Column(
+        "lock_default", LargeBinary
+    ),  # msgpack of model.LockConfiguration; NULL: object lock is not enabled
+    Column("configuration", LargeBinary),  # msgpack of model.BucketActions; NULL: nothing but defaults
     sqlite_autoincrement=True,
 )
 
@@ -72,6 +74,29 @@ bucket_usage = Table(
     Column("objects", BigInteger, nullable=False),  # keys with a current version that is no delete marker
     Column("versions", BigInteger, nullable=False),  # all versions, the current ones and delete markers too
     Column("bytes", BigInteger, nullable=False),  # of all versions, as their owner counts them
+    sqlite_with_rowid=False,
+)
+
+# Configurations that S3 clients put and read back, and that change nothing here (what is acted on stands in `buckets`).
+bucket_documents = Table(
+    "bucket_documents",
+    metadata,
+    Column("bucket_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, primary_key=True),  # the subresource: tagging, logging, analytics, …
+    Column("name", Text, primary_key=True),  # of one among several (analytics, inventory, …), else empty
+    Column("document", LargeBinary, nullable=False),  # the XML as it is handed back
+    sqlite_with_rowid=False,
+)
+
+# The local key ring of server-side encryption: each version of each key, encrypted under the cluster's secret.
+encryption_keys = Table(
+    "encryption_keys",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),  # the highest encrypts, all decrypt
+    Column("sealed_key", LargeBinary, nullable=False),
+    Column("enabled", SmallInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -99,7 +124,7 @@ def _version_columns(*, sequence_in_key: bool) -> list[Column[Any]]:
         Column("modified_ms", BigInteger, nullable=False),
         Column("etag", Text, nullable=False),
         Column("storage_class", Text),  # NULL: STANDARD
-        Column("checksum_code", SmallInteger),  # algorithm and type as objects.CHECKSUM_KINDS numbers them
+        Column("checksum_code", SmallInteger),  # algorithm and type as attributes.CHECKSUM_KINDS numbers them
         Column("blob_id", LargeBinary),
         Column("version_id", Text),  # NULL: the bucket never had versioning, or the null version
         Column("content_type", Text, nullable=False),
@@ -121,8 +146,12 @@ versions = Table(
     metadata,
     *_version_columns(sequence_in_key=True),
     Column("delete_marker", SmallInteger, nullable=False),
+    Column(
+        "noncurrent_ms", BigInteger
+    ),  # since when there is a newer version; NULL: a delete marker without one
     sqlite_with_rowid=False,
 )
+Index("versions_newest", versions.c.bucket_id, versions.c.key, versions.c.sequence.desc())
 Index("versions_by_id", versions.c.bucket_id, versions.c.key, versions.c.version_id, unique=True)
 Index(
     "versions_null",
@@ -149,8 +178,11 @@ blobs = Table(
     Column("stripe_bytes", Integer, nullable=False),
     Column("runs", SmallInteger, nullable=False),  # S9: rows in blob_runs, normally 0
     Column("parts", Integer, nullable=False),  # of a composite blob, whose manifest is in manifests; else 0
-    Column("transform", SmallInteger, nullable=False),  # S24 slot: 0 = stored as it came
+    Column(
+        "transform", SmallInteger, nullable=False
+    ),  # S24: 0 = stored as it came, 1 = sealed (codec.sealing)
     Column("stored_stripe_bytes", Integer, nullable=False),  # S24 slot: 0 = stripe_bytes
+    Column("seal", LargeBinary),  # of an encrypted blob: what its key was derived with (codec.sealing)
     sqlite_with_rowid=False,
 )
 Index("blobs_by_placement", blobs.c.placement_id)
@@ -250,6 +282,17 @@ sweeps = Table(
     Column("unused", LargeBinary),  # msgpack of the part numbers to release; NULL: all
     sqlite_autoincrement=True,
 )
+
+# Keys that a lifecycle rule may concern, and when to look at them: at most one row a key, none without rules.
+lifecycle_queue = Table(
+    "lifecycle_queue",
+    metadata,
+    Column("bucket_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", LargeBinary, primary_key=True),
+    Column("due_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("lifecycle_queue_by_due", lifecycle_queue.c.due_ms)
 
 # Blobs to delete from their nodes once due, also such as never had a row in blobs.
 garbage = Table(

@@ -21,6 +21,7 @@ _META = Statement(
         schema.meta.c.collect_horizon,
         schema.meta.c.config_generation,
         schema.meta.c.orphans_allowed,
+        schema.meta.c.clock_ms,
     )
 )
 _RAISE_GENERATION = Statement(
@@ -34,8 +35,8 @@ def read_meta(reader: Reader) -> Meta:
     """The catalog's own row."""
     row = reader.row(_META)
     assert row is not None, "the catalog has no meta row"
-    catalog_id, cluster_id, term, epoch, horizon, generation, allowed = row
-    return Meta(catalog_id, cluster_id, term, epoch, horizon, generation, bool(allowed))
+    catalog_id, cluster_id, term, epoch, horizon, generation, allowed, clock_ms = row
+    return Meta(catalog_id, cluster_id, term, epoch, horizon, generation, bool(allowed), clock_ms)
 
 
 class PlacementNumbers:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from msgspec import structs
 
 from catalog import blobs, objects, schema
+from catalog.attributes import pack_attributes, unpack_attributes
 from catalog.errors import (
     Changed,
     EntityTooSmall,
@@ -225,7 +226,7 @@ def create(
             checksum_algorithm,
             checksum_type,
             content_type,
-            objects.pack_attributes(attributes),
+            pack_attributes(attributes),
         ),
     )
     assert row is not None
@@ -250,7 +251,7 @@ async def get(catalog: Catalog, bucket_id: int, key: bytes, upload_id: str) -> U
     if not rows:
         raise NoSuchUpload(upload_id)
     row = rows[0]
-    return UploadRow(*(*row[:8], objects.unpack_attributes(row[8]), *row[9:]))
+    return UploadRow(*(*row[:8], unpack_attributes(row[8]), *row[9:]))
 
 
 async def completion(catalog: Catalog, bucket_id: int, key: bytes, upload_id: str) -> Completion | None:

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from catalog import blobs, schema
+from catalog.attributes import unpack_attributes
 from catalog.model import Attributes, PartRef
-from catalog.objects import unpack_attributes
 from catalog.statement import Parameters, Reader, Row, Statement, constant, page, parameter
 
 SLICE_ROWS = 5000

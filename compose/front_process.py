@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from catalog import objects
+from catalog import lookup
 from cluster import wire
 from cluster.blob_reader import BlobReader
 from cluster.blob_writer import BlobIds, BlobWriter
@@ -113,7 +113,7 @@ async def front_services(
                     reader=BlobReader(
                         node_set,
                         read_budget,
-                        lambda blob_id: objects.blob(catalog, blob_id),
+                        lambda blob_id: lookup.blob(catalog, blob_id),
                         faults.report,
                     ),
                     settings=FrontSettings(

@@ -12,14 +12,22 @@ from typing import Literal
 
 from s3front.errors import MethodNotAllowed, NotImplementedS3
 from s3front.handlers import (
+    bucket_encryption,
+    bucket_versioning,
     buckets,
     copy,
     delete,
+    lifecycle,
     list_objects,
+    list_versions,
     multipart,
     multipart_complete,
+    object_attributes,
+    object_lock,
     objects_get,
     objects_put,
+    rename,
+    tagging,
 )
 from s3front.request import Request
 from s3front.response import Response
@@ -102,6 +110,163 @@ OPERATIONS: tuple[Operation, ...] = (
         "uploadId",
     ),
     Operation("ListParts", "GET", "object", "s3:ListMultipartUploadParts", multipart.list_parts, "uploadId"),
+    Operation(
+        "GetBucketVersioning",
+        "GET",
+        "bucket",
+        "s3:GetBucketVersioning",
+        bucket_versioning.get_bucket_versioning,
+        "versioning",
+    ),
+    Operation(
+        "PutBucketVersioning",
+        "PUT",
+        "bucket",
+        "s3:PutBucketVersioning",
+        bucket_versioning.put_bucket_versioning,
+        "versioning",
+    ),
+    Operation(
+        "ListObjectVersions",
+        "GET",
+        "bucket",
+        "s3:ListBucketVersions",
+        list_versions.list_object_versions,
+        "versions",
+    ),
+    Operation(
+        "GetBucketTagging", "GET", "bucket", "s3:GetBucketTagging", tagging.get_bucket_tagging, "tagging"
+    ),
+    Operation(
+        "PutBucketTagging", "PUT", "bucket", "s3:PutBucketTagging", tagging.put_bucket_tagging, "tagging"
+    ),
+    Operation(
+        "DeleteBucketTagging",
+        "DELETE",
+        "bucket",
+        "s3:PutBucketTagging",
+        tagging.delete_bucket_tagging,
+        "tagging",
+    ),
+    Operation(
+        "GetObjectTagging", "GET", "object", "s3:GetObjectTagging", tagging.get_object_tagging, "tagging"
+    ),
+    Operation(
+        "PutObjectTagging", "PUT", "object", "s3:PutObjectTagging", tagging.put_object_tagging, "tagging"
+    ),
+    Operation(
+        "DeleteObjectTagging",
+        "DELETE",
+        "object",
+        "s3:DeleteObjectTagging",
+        tagging.delete_object_tagging,
+        "tagging",
+    ),
+    Operation(
+        "GetObjectLockConfiguration",
+        "GET",
+        "bucket",
+        "s3:GetBucketObjectLockConfiguration",
+        object_lock.get_object_lock_configuration,
+        "object-lock",
+    ),
+    Operation(
+        "PutObjectLockConfiguration",
+        "PUT",
+        "bucket",
+        "s3:PutBucketObjectLockConfiguration",
+        object_lock.put_object_lock_configuration,
+        "object-lock",
+    ),
+    Operation(
+        "GetObjectRetention",
+        "GET",
+        "object",
+        "s3:GetObjectRetention",
+        object_lock.get_object_retention,
+        "retention",
+    ),
+    Operation(
+        "PutObjectRetention",
+        "PUT",
+        "object",
+        "s3:PutObjectRetention",
+        object_lock.put_object_retention,
+        "retention",
+    ),
+    Operation(
+        "GetObjectLegalHold",
+        "GET",
+        "object",
+        "s3:GetObjectLegalHold",
+        object_lock.get_object_legal_hold,
+        "legal-hold",
+    ),
+    Operation(
+        "PutObjectLegalHold",
+        "PUT",
+        "object",
+        "s3:PutObjectLegalHold",
+        object_lock.put_object_legal_hold,
+        "legal-hold",
+    ),
+    Operation(
+        "GetBucketLifecycleConfiguration",
+        "GET",
+        "bucket",
+        "s3:GetLifecycleConfiguration",
+        lifecycle.get_bucket_lifecycle_configuration,
+        "lifecycle",
+    ),
+    Operation(
+        "PutBucketLifecycleConfiguration",
+        "PUT",
+        "bucket",
+        "s3:PutLifecycleConfiguration",
+        lifecycle.put_bucket_lifecycle_configuration,
+        "lifecycle",
+    ),
+    Operation(
+        "DeleteBucketLifecycle",
+        "DELETE",
+        "bucket",
+        "s3:PutLifecycleConfiguration",
+        lifecycle.delete_bucket_lifecycle,
+        "lifecycle",
+    ),
+    Operation(
+        "GetBucketEncryption",
+        "GET",
+        "bucket",
+        "s3:GetEncryptionConfiguration",
+        bucket_encryption.get_bucket_encryption,
+        "encryption",
+    ),
+    Operation(
+        "PutBucketEncryption",
+        "PUT",
+        "bucket",
+        "s3:PutEncryptionConfiguration",
+        bucket_encryption.put_bucket_encryption,
+        "encryption",
+    ),
+    Operation(
+        "DeleteBucketEncryption",
+        "DELETE",
+        "bucket",
+        "s3:PutEncryptionConfiguration",
+        bucket_encryption.delete_bucket_encryption,
+        "encryption",
+    ),
+    Operation(
+        "GetObjectAttributes",
+        "GET",
+        "object",
+        "s3:GetObjectAttributes",
+        object_attributes.get_object_attributes,
+        "attributes",
+    ),
+    Operation("RenameObject", "PUT", "object", "s3:PutObject", rename.rename_object, "renameObject"),
 )
 
 UNSUPPORTED_SUBRESOURCES = frozenset(

@@ -8,7 +8,7 @@ know now, it will never know.
 import logging
 from collections.abc import Sequence
 
-from catalog import blobs, leases, objects, work
+from catalog import blobs, leases, lookup, work
 from catalog.transaction import Transaction
 from cluster.errors import LinkError
 from cluster.steward import node_calls
@@ -100,7 +100,7 @@ class OrphanCollector:
 
     async def _unknown(self, blocks: Sequence[tuple[bytes, int]]) -> Blocks:
         ids = {key[:_ID_BYTES] for key, _ in blocks}
-        known = await objects.blobs_by_id(self._services.catalog, ids)
+        known = await lookup.blobs_by_id(self._services.catalog, ids)
         return [(key, sequence) for key, sequence in blocks if key[:_ID_BYTES] not in known]
 
     async def _stop(self, tenure: Tenure, node: int) -> None:

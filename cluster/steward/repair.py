@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from catalog import blobs, objects, placements, work
+from catalog import blobs, lookup, placements, work
 from catalog.errors import CatalogError, LeaseLost
 from catalog.model import BlobRow, ExtraCopy, FaultReport, RepairItem
 from catalog.transaction import Transaction
@@ -145,7 +145,7 @@ class Executor:
         avoid: set[int] = set()
         progressed = Progressed([], [])
         for _ in range(_ATTEMPTS):
-            blob = await objects.blob(self._services.catalog, job.blob_id)
+            blob = await lookup.blob(self._services.catalog, job.blob_id)
             if blob is None or blob.manifest is not None or not blob.size:
                 await self._forget(job)
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from catalog import buckets, objects
+from catalog import buckets, lookup
 from catalog.model import ObjectRow, Source
 from s3front import errors
 from s3front.request import Request, check_key
@@ -54,7 +54,7 @@ async def find_source(services: FrontServices, request: Request) -> CopySource:
         raise errors.NoSuchBucket(BucketName=name)
     if request.headers.get("x-amz-source-expected-bucket-owner", bucket.owner) != bucket.owner:
         raise errors.AccessDenied
-    row = await objects.lookup(services.catalog, bucket.id, key)
+    row = await lookup.lookup(services.catalog, bucket.id, key)
     if row is None:
         raise errors.NoSuchKey(Key=key.decode())
     conditions = copy_conditions(request.headers)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 
-from catalog import objects
+from catalog import lookup
 from catalog.model import BlobRow, PartRef
 from cluster.blob_reader import BlobStream
 from cluster.errors import BlobUnreadable
@@ -70,7 +70,7 @@ async def object_pieces(
     parts = list(part_spans(blob.manifest, start, stop))
     for at in range(0, len(parts), PARTS_PER_LOOKUP):
         group = parts[at : at + PARTS_PER_LOOKUP]
-        rows = await objects.blobs_by_id(services.catalog, [part.blob_id for part, _, _ in group])
+        rows = await lookup.blobs_by_id(services.catalog, [part.blob_id for part, _, _ in group])
         for part, _, _ in group:
             if part.blob_id not in rows:
                 raise BlobUnreadable(part.blob_id, 0, "a part's blob is not in the catalog")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from catalog import objects
+from catalog import lookup
 from catalog.model import ObjectRow
 from s3front import errors
 from s3front.handlers.buckets import check_bucket
@@ -33,7 +33,7 @@ async def find_object(services: FrontServices, request: Request) -> ObjectRow:
     """The current object that the request names. Raises NoSuchBucket, NoSuchKey, NoSuchVersion, AccessDenied."""
     assert request.bucket is not None
     assert request.key is not None
-    bucket, row = await objects.find(services.catalog, request.bucket, request.key)
+    bucket, row = await lookup.find(services.catalog, request.bucket, request.key)
     check_bucket(request, bucket)
     if row is None:
         raise errors.NoSuchKey(Key=request.key.decode())

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import catalog as catalog_package
-from catalog import engine, objects
+from catalog import engine, lookup, objects
 from catalog.engine import Catalog, CatalogSettings
 from catalog.model import Attributes, Condition, NewBlob, PutResult, Source
 
@@ -117,7 +117,7 @@ async def copy(catalog: Catalog, source: Source, bucket_id: int, key: bytes) -> 
 
 async def source_of(catalog: Catalog, bucket_id: int, key: bytes) -> Source:
     """What a copy of the key's current version is prepared from."""
-    row = await objects.lookup(catalog, bucket_id, key)
+    row = await lookup.lookup(catalog, bucket_id, key)
     assert row is not None
     return Source(bucket_id, key, row.blob.id, row.sequence)
 

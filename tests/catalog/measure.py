@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import uvloop
 
-from catalog import buckets, engine, listing, objects
+from catalog import buckets, engine, listing, lookup, objects
 from catalog.engine import Catalog
 from catalog.model import Attributes, Checksum, NewBlob
 from catalog.transaction import Transaction
@@ -114,7 +114,7 @@ async def measure(directory: Path) -> None:
     await _inside(catalog, "put, over a key", lambda tx, key: _put(tx, number, key, _blob(key[-1])))
     await _inside(catalog, "delete", lambda tx, key: objects.delete(tx, bucket_id=number, key=key))
     await _inside(catalog, "put, new key", lambda tx, key: _put(tx, number, key, _blob(key[-1])))
-    await _each("lookup", lambda turn: objects.lookup(catalog, number, _KEYS[turn % 5000]), 10_000)
+    await _each("lookup", lambda turn: lookup.lookup(catalog, number, _KEYS[turn % 5000]), 10_000)
     await _each("bucket by name, proved fresh", lambda _: buckets.get(catalog, "bucket"), 10_000)
 
     def page(delimiter: bytes, prefix: bytes) -> Callable[[int], Awaitable[object]]:

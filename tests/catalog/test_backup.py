@@ -10,7 +10,18 @@ from pathlib import Path
 import pysqlite3.dbapi2 as driver
 import pytest
 
-from catalog import access_keys, backup, engine, leases, listing, new_file, nodes, objects, sqlite, work
+from catalog import (
+    access_keys,
+    backup,
+    engine,
+    leases,
+    listing,
+    lookup,
+    new_file,
+    nodes,
+    sqlite,
+    work,
+)
 from catalog.engine import Catalog
 from catalog.errors import CatalogFailed, CatalogRefused
 from catalog.leases import LeaseWatch
@@ -227,7 +238,7 @@ async def test_s19_a_restored_catalog_begins_a_later_epoch(
     async with _opened(restored, clock) as copy:
         await put(copy, bucket_id, b"new", new_blob(epoch=new.upload_epoch))
         await copy.write(lambda tx: leases.set_horizon(tx, new.upload_epoch - 1))
-        assert await objects.lookup(copy, bucket_id, b"new") is not None
+        assert await lookup.lookup(copy, bucket_id, b"new") is not None
 
 
 async def test_s22_nobody_holds_a_restored_lease(

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog import buckets, listing, objects
+from catalog import buckets, listing
+from catalog.attributes import CHECKSUM_KINDS
 from catalog.engine import Catalog
 from catalog.model import Attributes, Checksum, Page
 from catalog.statement import Parameters, Reader, Row, Statement
@@ -130,7 +131,7 @@ def test_pages_of_every_size_make_the_same_whole(
 async def test_an_entry_says_what_list_shows(catalog: Catalog, bucket_id: int, clock: Clock) -> None:
     """Size, ETag, time, storage class, kind of checksum; keys of the greatest length."""
     key = b"k" * 1024
-    for kind in objects.CHECKSUM_KINDS:
+    for kind in CHECKSUM_KINDS:
         attributes = Attributes(checksum=Checksum(*kind, "value"), storage_class="GLACIER")
         await put(catalog, bucket_id, key, new_blob(size=7), etag="e-7", attributes=attributes)
         page = await catalog.read(lambda reader: listing.list_objects(reader, bucket_id=bucket_id))

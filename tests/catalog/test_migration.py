@@ -9,7 +9,19 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
-from catalog import backup, blobs, engine, leases, nodes, objects, placements, schema, sqlite, usage, work
+from catalog import (
+    backup,
+    blobs,
+    engine,
+    leases,
+    lookup,
+    nodes,
+    placements,
+    schema,
+    sqlite,
+    usage,
+    work,
+)
 from catalog.engine import Catalog
 from catalog.errors import CatalogRefused
 from catalog.usage_changes import Usage
@@ -60,7 +72,7 @@ async def test_rows_of_the_first_schema_serve_on(tmp_path: Path) -> None:
     await catalog.start()
     meta = await catalog.meta()
     assert (meta.catalog_id, meta.term, meta.orphans_allowed) == (b"c" * 16, 5, True)
-    row = await objects.lookup(catalog, 1, b"key")
+    row = await lookup.lookup(catalog, 1, b"key")
     assert row is not None
     assert (row.blob.id, row.blob.nodes) == (_OLD, (1, 2, 3))
     (node,) = await nodes.current(catalog)
@@ -124,7 +136,7 @@ async def test_a_backup_of_the_first_schema_is_restored(tmp_path: Path) -> None:
     await catalog.start()
     meta = await catalog.meta()
     assert (meta.term, meta.upload_epoch, meta.orphans_allowed) == (5 + (1 << 32), 3 + 1024, False)
-    assert await objects.lookup(catalog, 1, b"key") is not None
+    assert await lookup.lookup(catalog, 1, b"key") is not None
     await catalog.close()
 
 

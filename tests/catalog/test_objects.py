@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from catalog import buckets, leases, objects, work
+from catalog import buckets, leases, lookup, objects, work
 from catalog.engine import Catalog
 from catalog.errors import BlobAbandoned, Changed, HorizonPassed, NoSuchBucket, NoSuchKey, PreconditionFailed
 from catalog.model import Attributes, Checksum, Condition, DeleteResult, NewBlob, Run
@@ -38,15 +38,15 @@ async def test_what_is_put_is_found(catalog: Catalog, bucket_id: int, clock: Clo
     blob = new_blob(size=5, nodes=(4, 2, 9))
     result = await put(catalog, bucket_id, key, blob, etag="e" * 32, attributes=attributes)
     assert (result.sequence, result.version_id, result.modified_ms) == (1, None, clock.now_ms)
-    row = await objects.lookup(catalog, bucket_id, key)
+    row = await lookup.lookup(catalog, bucket_id, key)
     assert row is not None
     assert (row.key, row.size, row.etag, row.content_type) == (key, 5, "e" * 32, "binary/octet-stream")
     assert (row.sequence, row.modified_ms, row.attributes) == (1, clock.now_ms, attributes)
     assert (row.blob.id, row.blob.size, row.blob.k, row.blob.m) == (blob.id, 5, 2, 1)
     assert (row.blob.nodes, row.blob.manifest, row.blob.runs) == ((4, 2, 9), None, ())
-    assert await objects.blob(catalog, blob.id) == row.blob
-    assert await objects.blob(catalog, b"?" * 16) is None
-    assert await objects.blobs_by_id(catalog, [blob.id, b"?" * 16]) == {blob.id: row.blob}
+    assert await lookup.blob(catalog, blob.id) == row.blob
+    assert await lookup.blob(catalog, b"?" * 16) is None
+    assert await lookup.blobs_by_id(catalog, [blob.id, b"?" * 16]) == {blob.id: row.blob}
 
 
 async def test_what_is_put_is_found_by_another_process(
@@ -55,9 +55,9 @@ async def test_what_is_put_is_found_by_another_process(
     """Which has met none of its placements (P4)."""
     other = store.open(clock)
     await other.start()
-    assert await objects.lookup(other, bucket_id, b"key") is None
+    assert await lookup.lookup(other, bucket_id, b"key") is None
     await put(catalog, bucket_id, b"key", new_blob(nodes=(3, 1, 2)))
-    row = await objects.lookup(other, bucket_id, b"key")
+    row = await lookup.lookup(other, bucket_id, b"key")
     assert row is not None
     assert row.blob.nodes == (3, 1, 2)
     await put(other, bucket_id, b"other", new_blob(nodes=(3, 1, 2)))
@@ -70,7 +70,7 @@ async def test_s9_a_blob_of_several_runs_keeps_its_layout(catalog: Catalog, buck
     runs = (Run(4, (1, 2, 1)), Run(7, (2, 3, 1)))
     blob = NewBlob(plain.id, plain.size, 2, 1, 1 << 20, plain.nodes, 10, runs)
     await put(catalog, bucket_id, b"key", blob)
-    row = await objects.lookup(catalog, bucket_id, b"key")
+    row = await lookup.lookup(catalog, bucket_id, b"key")
     assert row is not None
     assert row.blob.runs == runs
     assert [row.blob.nodes_at(stripe) for stripe in (0, 3, 4, 6, 7, 9)] == [
@@ -96,7 +96,7 @@ async def test_s13_order_is_counted_not_timed(catalog: Catalog, bucket_id: int, 
         clock.now_ms -= 60_000
         result = await put(catalog, bucket_id, b"key", etag=f"etag-{number}")
         sequences.append(result.sequence)
-        row = await objects.lookup(catalog, bucket_id, b"key")
+        row = await lookup.lookup(catalog, bucket_id, b"key")
         assert row is not None
         assert (row.etag, row.modified_ms) == (f"etag-{number}", clock.now_ms)
     assert sequences == [1, 2, 3, 4, 5]
@@ -178,7 +178,7 @@ async def test_a_copy_shares_the_blob(catalog: Catalog, bucket_id: int) -> None:
     await copy(catalog, await source_of(catalog, bucket_id, b"source"), bucket_id, b"copy")
     await copy(catalog, await source_of(catalog, bucket_id, b"source"), bucket_id, b"source")
     for key, sequence in ((b"source", 2), (b"copy", 1)):
-        row = await objects.lookup(catalog, bucket_id, key)
+        row = await lookup.lookup(catalog, bucket_id, key)
         assert row is not None
         assert (row.blob.id, row.sequence, row.size) == (blob.id, sequence, 4096)
     await _delete(catalog, bucket_id, b"source")
@@ -196,7 +196,7 @@ async def test_s14_a_copy_of_a_source_deleted_meanwhile_starts_over(catalog: Cat
     await _delete(catalog, bucket_id, b"source")
     with pytest.raises(Changed):
         await copy(catalog, source, bucket_id, b"copy")
-    assert await objects.lookup(catalog, bucket_id, b"copy") is None
+    assert await lookup.lookup(catalog, bucket_id, b"copy") is None
     assert await _garbage_ids(catalog) == [blob.id]
 
 
@@ -225,7 +225,7 @@ async def test_s19_a_blob_at_the_horizon_is_refused(catalog: Catalog, bucket_id:
     await catalog.write(lambda tx: leases.set_horizon(tx, epoch - 1))
     with pytest.raises(HorizonPassed):
         await put(catalog, bucket_id, b"key", frozen)
-    assert await objects.lookup(catalog, bucket_id, b"key") is None
+    assert await lookup.lookup(catalog, bucket_id, b"key") is None
     assert (await catalog.meta()).upload_epoch == epoch
     await put(catalog, bucket_id, b"key", new_blob(epoch=epoch))
 

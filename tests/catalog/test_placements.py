@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from msgspec import structs
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from catalog import blobs, objects, placements, schema, sqlite, work
+from catalog import blobs, lookup, objects, placements, schema, sqlite, work
 from catalog.engine import Catalog
 from catalog.errors import Changed, LeaseLost
 from catalog.model import BlobRow, ExtraCopy, FaultReport, NewBlob, Run
@@ -28,7 +28,7 @@ def _with_runs(*runs: Run, nodes: tuple[int, ...] = _HERE, stripes: int = 9) -> 
 
 
 async def _row(catalog: Catalog, blob_id: bytes) -> BlobRow:
-    row = await objects.blob(catalog, blob_id)
+    row = await lookup.blob(catalog, blob_id)
     assert row is not None
     return row
 
@@ -119,7 +119,7 @@ async def test_s14_references_follow_a_moved_blob(catalog: Catalog, bucket_id: i
     assert await _move(catalog, await _row(catalog, blob.id), _THERE, (Run(3, (5, 2, 3)),))
     await copy(catalog, source, bucket_id, b"copy")
     await catalog.write(lambda tx: objects.delete(tx, bucket_id=bucket_id, key=b"key"))
-    row = await objects.lookup(catalog, bucket_id, b"copy")
+    row = await lookup.lookup(catalog, bucket_id, b"copy")
     assert row is not None
     assert (row.blob.nodes, row.blob.runs) == (_THERE, (Run(3, (5, 2, 3)),))
     await catalog.write(lambda tx: objects.delete(tx, bucket_id=bucket_id, key=b"copy"))
@@ -280,10 +280,10 @@ async def test_many_blobs_by_id_as_few_statements(
         statements = 0
         wanted = [blob.id for blob in made if not blob.runs][:count]
         wanted += [b"?" * 16] * (count - len(wanted))
-        found = await objects.blobs_by_id(catalog, wanted)
+        found = await lookup.blobs_by_id(catalog, wanted)
         assert set(found) == set(wanted) - {b"?" * 16}
         assert statements == expected
-    found = await objects.blobs_by_id(catalog, [blob.id for blob in made])
+    found = await lookup.blobs_by_id(catalog, [blob.id for blob in made])
     assert {row.id: (row.nodes, row.runs) for row in found.values()} == {
         blob.id: (blob.nodes, blob.runs) for blob in made
     }
@@ -305,7 +305,7 @@ async def test_s9_a_read_between_two_moves_sees_one_layout(
         return rows
 
     catalog.point = point_then_move  # type: ignore[method-assign,assignment]
-    found = await objects.blob(catalog, blob.id)
+    found = await lookup.blob(catalog, blob.id)
     assert found is not None
     assert (found.nodes, found.runs) == ((4, 5, 6), (Run(2, (3, 2, 1)),))
 

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 
-from catalog import listing, objects
+from catalog import listing, lookup
 from catalog.engine import Catalog
 from catalog.errors import PreconditionFailed
 from catalog.model import Condition
@@ -50,7 +50,7 @@ async def test_p1_sigkill_loses_nothing_acknowledged(
     again = store.open(clock)
     await again.start()
     assert acknowledged <= await _keys(again, bucket_id, b"turn2")
-    assert await objects.lookup(again, bucket_id, b"next") is not None
+    assert await lookup.lookup(again, bucket_id, b"next") is not None
     await again.close()
 
 
@@ -65,7 +65,7 @@ async def test_s12_no_update_of_a_counter_is_lost(
     async def client(which: Catalog) -> None:
         for _ in range(20):
             while True:
-                row = await objects.lookup(which, bucket_id, b"counter")
+                row = await lookup.lookup(which, bucket_id, b"counter")
                 assert row is not None
                 seen = int(row.etag)
                 try:
@@ -81,7 +81,7 @@ async def test_s12_no_update_of_a_counter_is_lost(
                 break
 
     await asyncio.gather(*(client(which) for which in [catalog, other] * 3))
-    row = await objects.lookup(catalog, bucket_id, b"counter")
+    row = await lookup.lookup(catalog, bucket_id, b"counter")
     assert row is not None
     assert row.etag == "120"
     await other.close()

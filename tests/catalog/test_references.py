@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec import structs
 
-from catalog import blobs, buckets, objects, placements, schema, sweeping, uploads, work
+from catalog import blobs, buckets, lookup, objects, placements, schema, sweeping, uploads, work
 from catalog.errors import CatalogError, Changed, InvalidPart, PreconditionFailed
 from catalog.model import (
     Attributes,
@@ -244,7 +244,7 @@ class References(RuleBasedStateMachine):
             assert upload.row.key in self.objects
             return
         assert not late
-        row = self._run(objects.lookup(self.catalog, self.bucket_id, upload.row.key))
+        row = self._run(lookup.lookup(self.catalog, self.bucket_id, upload.row.key))
         parts: tuple[PartRef, ...] = row.blob.manifest
         assert [part.blob_id for part in parts] == [upload.parts[number][0] for number in numbers]
         self.manifests[row.blob.id] = [part.blob_id for part in parts]
@@ -280,7 +280,7 @@ class References(RuleBasedStateMachine):
     def look_at_a_layout(self, data: st.DataObject) -> None:
         """For a repair that will take its time."""
         blob_id = data.draw(st.sampled_from(sorted(self.layouts)))
-        self.stale_layout = self._run(objects.blob(self.catalog, blob_id))
+        self.stale_layout = self._run(lookup.blob(self.catalog, blob_id))
 
     @precondition(lambda self: self.stale_layout)
     @rule(nodes=_LAYOUTS, later=st.lists(_LAYOUTS, max_size=2))

@@ -3,7 +3,7 @@
 import pytest
 from msgspec import structs
 
-from catalog import nodes, objects, placements
+from catalog import lookup, nodes, placements
 from catalog.engine import Catalog
 from catalog.errors import HolderRemoved
 from catalog.model import Run
@@ -54,7 +54,7 @@ async def test_p7_a_blob_is_not_moved_to_a_node_that_was_removed(catalog: Catalo
     await put(catalog, bucket_id, b"key", blob)
     await _remove(catalog, 3)
     await _remove(catalog, 5)
-    seen = await objects.blob(catalog, blob.id)
+    seen = await lookup.blob(catalog, blob.id)
     assert seen is not None
 
     async def move(to: tuple[int, ...]) -> bool:

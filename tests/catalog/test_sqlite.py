@@ -6,7 +6,7 @@ import pysqlite3.dbapi2 as driver
 import pytest
 import sqlalchemy as sa
 
-from catalog import buckets, listing, objects, schema, sqlite
+from catalog import buckets, listing, lookup, schema, sqlite
 from catalog.engine import Catalog
 from catalog.errors import CatalogRefused
 from catalog.statement import Reader, Statement
@@ -34,7 +34,7 @@ async def test_s16_a_read_on_the_loop_leaves_no_snapshot_open(
     `Reader.row` and `rows` that fetch one row and leave the rest of the statement unfinished."""
     for number in range(3):
         await put(catalog, bucket_id, b"key-%d" % number)
-    await objects.lookup(catalog, bucket_id, b"key-1")
+    await lookup.lookup(catalog, bucket_id, b"key-1")
     await buckets.get(catalog, "bucket")
     await catalog.read(lambda reader: listing.list_objects(reader, bucket_id=bucket_id, limit=1))
     other = driver.connect(str(store.path), isolation_level=None)
@@ -65,9 +65,9 @@ async def test_s16_reads_see_each_commit_at_once(
     """A reader whose snapshot froze would go on without the second key (P4)."""
     for number in range(20):
         key = b"key-%d" % number
-        assert await objects.lookup(catalog, bucket_id, key) is None
+        assert await lookup.lookup(catalog, bucket_id, key) is None
         await put(catalog, bucket_id, key)
-        assert await objects.lookup(catalog, bucket_id, key) is not None
+        assert await lookup.lookup(catalog, bucket_id, key) is not None
 
 
 async def test_s16_a_busy_read_is_repeated_in_a_thread(
@@ -78,7 +78,7 @@ async def test_s16_a_busy_read_is_repeated_in_a_thread(
     await put(catalog, bucket_id, b"key")
     with start_child("recover", str(store.path)) as child:
         wait_for_line(child, "held")
-        looking = asyncio.create_task(objects.lookup(catalog, bucket_id, b"key"))
+        looking = asyncio.create_task(lookup.lookup(catalog, bucket_id, b"key"))
         # The loop is free while the thread waits.
         assert (await asyncio.wait([looking], timeout=0.05))[1] == {looking}
         child.communicate()

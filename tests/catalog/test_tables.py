@@ -8,7 +8,7 @@ from typing import Any
 import pysqlite3.dbapi2 as driver
 import pytest
 
-from catalog import listing, objects, uploads
+from catalog import listing, lookup, uploads
 from catalog.engine import Catalog
 from catalog.model import Attributes, RequestedPart
 from catalog.statement import Cursor, Parameters, Reader
@@ -80,7 +80,7 @@ async def test_s15_get_is_two_rows_by_their_keys(catalog: Catalog, bucket_id: in
 
     def plan(reader: Reader) -> list[str]:
         with recorded(reader) as recorder:
-            assert reader.row(objects._LOOKUP, (bucket_id, b"key")) is not None
+            assert reader.row(lookup._LOOKUP, (bucket_id, b"key")) is not None
         return recorder.plans
 
     assert sorted(await catalog.read(plan)) == [

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from catalog import buckets, objects, sweeping, uploads, work
+from catalog import buckets, lookup, objects, sweeping, uploads, work
 from catalog.engine import Catalog
 from catalog.errors import (
     Changed,
@@ -107,7 +107,7 @@ async def test_an_upload_from_begin_to_end(catalog: Catalog, bucket_id: int, clo
     assert ([part.number for part in page.parts], page.truncated) == ([3], False)
 
     result = await _complete(catalog, await _plan(catalog, upload, [parts[1], parts[3]]))
-    row = await objects.lookup(catalog, bucket_id, b"key")
+    row = await lookup.lookup(catalog, bucket_id, b"key")
     assert row is not None
     assert (row.size, row.etag, row.sequence) == (8192, "etag-2", result.sequence)
     assert (row.content_type, row.attributes.metadata) == ("text/plain", {"a": "b"})
@@ -116,7 +116,7 @@ async def test_an_upload_from_begin_to_end(catalog: Catalog, bucket_id: int, clo
         (1, parts[1].blob_id, 4096, "sum1"),
         (3, third.id, 4096, "sum3"),
     ]
-    assert set(await objects.blobs_by_id(catalog, [parts[1].blob_id, third.id])) == {
+    assert set(await lookup.blobs_by_id(catalog, [parts[1].blob_id, third.id])) == {
         parts[1].blob_id,
         third.id,
     }
@@ -161,7 +161,7 @@ async def test_s14_complete_against_the_re_upload_of_a_part(catalog: Catalog, bu
     with pytest.raises(InvalidPart):
         await _plan(catalog, upload, [first])
     await _complete(catalog, await _plan(catalog, upload, [second]))
-    row = await objects.lookup(catalog, bucket_id, b"key")
+    row = await lookup.lookup(catalog, bucket_id, b"key")
     assert row is not None
     assert row.blob.manifest is not None
     assert row.blob.manifest[0].blob_id == second.blob_id
@@ -197,7 +197,7 @@ async def test_completing_twice_gives_the_same_answer(catalog: Catalog, bucket_i
     await catalog.write(lambda tx: objects.delete(tx, bucket_id=bucket_id, key=b"key"))
     clock.now_ms += 1000
     assert await _complete(catalog, plan) == first
-    assert await objects.lookup(catalog, bucket_id, b"key") is None
+    assert await lookup.lookup(catalog, bucket_id, b"key") is None
     done = await uploads.completion(catalog, bucket_id, b"key", upload.upload_id)
     assert done is not None
     assert (done.etag, done.result) == ("etag-2", first)
@@ -237,7 +237,7 @@ async def test_parts_by_reference(catalog: Catalog, bucket_id: int) -> None:
             lambda tx: uploads.put_part_reference(tx, upload=upload, number=3, source=source, etag="e")
         )
     await _complete(catalog, await _plan(catalog, upload, parts))
-    row = await objects.lookup(catalog, bucket_id, b"key")
+    row = await lookup.lookup(catalog, bucket_id, b"key")
     assert row is not None
     assert (row.size, row.blob.manifest and {part.blob_id for part in row.blob.manifest}) == (8192, {blob.id})
     assert await _garbage_ids(catalog) == set()
@@ -267,7 +267,7 @@ async def test_p9_many_parts_are_completed_copied_and_collected_in_slices(
     assert len(await _garbage_ids(catalog)) < 40
     assert await _sweep_all(catalog) == 10
     assert await _garbage_ids(catalog) == unused
-    row = await objects.lookup(catalog, bucket_id, b"copy")
+    row = await lookup.lookup(catalog, bucket_id, b"copy")
     assert row is not None
     assert row.blob.manifest is not None
     assert len(row.blob.manifest) == 700

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 import uvloop
 
-from catalog import buckets, objects, schema, work
+from catalog import buckets, lookup, objects, schema, work
 from catalog.engine import Catalog
 from catalog.errors import CatalogBusy, CatalogFailed, CatalogFull, PreconditionFailed
 from catalog.model import Attributes, Condition, DeleteResult, GarbageItem, PutResult
@@ -56,7 +56,7 @@ async def test_s11_a_cancelled_caller_changes_nothing(catalog: Catalog, bucket_i
         await writing
     catalog.abandon(blob)
     await catalog.write(lambda tx: None)
-    row = await objects.lookup(catalog, bucket_id, b"key")
+    row = await lookup.lookup(catalog, bucket_id, b"key")
     assert row is not None
     assert row.blob.id == blob.id
     assert await _garbage_ids(catalog) == set()
@@ -91,7 +91,7 @@ async def test_s11_an_io_error_on_commit_ends_the_process(
     assert said.split() == ["before"]
     assert child.returncode == 70
     assert "cannot say whether it committed" in log
-    assert await objects.lookup(catalog, bucket_id, b"before") is not None
+    assert await lookup.lookup(catalog, bucket_id, b"before") is not None
     await put(catalog, bucket_id, b"goes on")
 
 
@@ -141,8 +141,8 @@ async def test_s12_a_failed_request_leaves_nothing_of_itself(catalog: Catalog, b
         return_exceptions=True,
     )
     assert [type(outcome) for outcome in outcomes] == [PutResult, RuntimeError, PutResult]
-    assert await objects.lookup(catalog, bucket_id, b"half") is None
-    after = await objects.lookup(catalog, bucket_id, b"after")
+    assert await lookup.lookup(catalog, bucket_id, b"half") is None
+    after = await lookup.lookup(catalog, bucket_id, b"after")
     assert after is not None
     assert after.blob.nodes == (7, 8, 9)
 
@@ -163,7 +163,7 @@ async def test_s12_a_lost_batch_takes_its_refusals_with_it(catalog: Catalog, buc
         return_exceptions=True,
     )
     assert [type(outcome) for outcome in outcomes] == [CatalogFull] * 3
-    assert await objects.lookup(catalog, bucket_id, b"key") is None
+    assert await lookup.lookup(catalog, bucket_id, b"key") is None
 
 
 async def test_s12_a_write_to_a_bucket_deleted_meanwhile_is_refused(catalog: Catalog, bucket_id: int) -> None:
@@ -223,7 +223,7 @@ async def test_s16_a_frozen_holder_of_the_lock_means_busy_not_stuck(
             with pytest.raises(CatalogBusy):
                 await put(catalog, bucket_id, b"key", blob)
             assert 0.15 < time.monotonic() - began < 10
-            assert await objects.lookup(catalog, bucket_id, b"key") is None
+            assert await lookup.lookup(catalog, bucket_id, b"key") is None
         child.kill()
     await put(catalog, bucket_id, b"key")
     assert await _garbage_ids(catalog) == {blob.id for blob in blobs}
@@ -362,7 +362,7 @@ async def test_s27_a_full_disk_refuses_writes_but_not_deletes(small_disk: Path, 
         await put(catalog, bucket.id, b"one more")
     for key in keys:
         await _delete(catalog, bucket.id, key)
-    assert await objects.lookup(catalog, bucket.id, keys[-1]) is None
+    assert await lookup.lookup(catalog, bucket.id, keys[-1]) is None
     clock.now_ms += 3_600_000
     for blob_id in await _garbage_ids(catalog):
         await catalog.write(lambda tx, b=blob_id: work.condemn(tx, b), frees=True)  # type: ignore[misc]
@@ -416,6 +416,6 @@ async def test_s27_a_delete_that_meets_the_full_disk_is_repeated(catalog: Catalo
         _delete(catalog, bucket_id, b"old"), catalog.write(fill, blob=blob), return_exceptions=True
     )
     assert (type(filling), deleting) == (CatalogFull, DeleteResult(existed=True))
-    assert await objects.lookup(catalog, bucket_id, b"old") is None
+    assert await lookup.lookup(catalog, bucket_id, b"old") is None
     while blob.id not in await _garbage_ids(catalog):
         await asyncio.sleep(0.05)

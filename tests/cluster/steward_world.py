@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from catalog import buckets, leases, objects, work
+from catalog import buckets, leases, lookup, objects, work
 from catalog import nodes as catalog_nodes
 from catalog.engine import Catalog, CatalogSettings, create
 from catalog.model import Attributes, BlobRow, Event, FaultReport, NewBlob, NodeRow
@@ -117,7 +117,7 @@ class World:
 
     async def row(self, blob: NewBlob) -> BlobRow:
         """The blob as the catalog has it now."""
-        row = await objects.blob(self.catalog, blob.id)
+        row = await lookup.blob(self.catalog, blob.id)
         assert row is not None
         return row
 
@@ -126,7 +126,7 @@ class World:
         faults: list[Fault] = []
 
         async def relocate(blob_id: bytes) -> BlobRow | None:
-            return await objects.blob(self.catalog, blob_id)
+            return await lookup.blob(self.catalog, blob_id)
 
         reader = BlobReader(self.nodes, ByteBudget(1 << 24), relocate, faults.append)
         stream = reader.open(row, 0, row.size)

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import pytest
 
+from catalog import lookup as catalog_lookup
 from catalog import nodes, operations, placements, schema, work
-from catalog import objects as catalog_objects
 from catalog.engine import Catalog, create
 from catalog.model import FaultReport, Run
 from catalog.statement import Statement
@@ -71,7 +71,7 @@ class Office(Store):
 
     async def move(self, *layout: int, runs: tuple[Run, ...] = ()) -> None:
         """As the steward does when all copies are there."""
-        old = await catalog_objects.blob(self.catalog, await self.blob_id())
+        old = await catalog_lookup.blob(self.catalog, await self.blob_id())
         assert old is not None
         assert await self.tx(lambda tx: placements.move(tx, old.id, old=old, nodes=layout, runs=runs))
 

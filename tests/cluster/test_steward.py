@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
-from catalog import blobs, leases, objects, schema, uploads, work
+from catalog import blobs, leases, lookup, schema, uploads, work
 from catalog import nodes as catalog_nodes
 from catalog.engine import create
 from catalog.errors import Changed, HorizonPassed, LeaseLost
@@ -56,7 +56,7 @@ async def test_s14_a_deleted_object_leaves_the_nodes_and_then_the_catalog(world:
     assert await world.blocks_of(gone) == 0
     assert await world.blocks_of(kept) == 9
     assert await world.queued() == []
-    assert await objects.blob(world.catalog, gone.id) is None
+    assert await lookup.blob(world.catalog, gone.id) is None
     assert not await collector.step(tenure)
 
 
@@ -76,7 +76,7 @@ async def test_s14_a_blob_that_is_referenced_again_is_left_alone(world: World) -
     assert await Interrupted(world.services()).step(await world.tenure())
     assert await world.blocks_of(blob) == 9
     assert await world.queued() == []
-    assert await objects.blob(world.catalog, blob.id) is not None
+    assert await lookup.blob(world.catalog, blob.id) is not None
 
 
 async def test_s14_a_condemned_blob_cannot_be_referenced_and_is_collected_by_the_next_steward(

@@ -12,7 +12,7 @@ from random import Random
 import pysqlite3.dbapi2 as driver
 import pytest
 
-from catalog import objects
+from catalog import lookup
 from catalog.engine import Catalog
 from tests.crash import recorder
 from tests.crash.catalog_program import KEYS, SETTINGS, etag_of
@@ -47,7 +47,7 @@ async def versions_in(path: Path) -> dict[int, int]:
     try:
         rows = {}
         for key in range(KEYS):
-            bucket, row = await objects.find(catalog, "bucket", b"key-%d" % key)
+            bucket, row = await lookup.find(catalog, "bucket", b"key-%d" % key)
             if bucket is not None and row is not None:
                 version = int(row.etag.split("-")[1])
                 assert row.etag == etag_of(key, version)

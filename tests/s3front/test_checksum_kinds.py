@@ -1,6 +1,6 @@
 """Every checksum a client may declare can be kept in the catalog."""
 
-from catalog.objects import CHECKSUM_KINDS
+from catalog.attributes import CHECKSUM_KINDS
 from s3front.wire.checksums import ALGORITHMS
 
 

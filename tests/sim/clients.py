@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 
-from catalog import objects
+from catalog import lookup, objects
 from catalog.errors import CatalogError, CommitUnknown
 from catalog.model import Attributes, ObjectRow, Source
 from cluster.errors import ClusterError, WriteFailed
@@ -223,7 +223,7 @@ class Clients:
 
 async def put(front: SimFront, key: bytes, etag: str, body: bytes, pause_s: float) -> None:
     """PutObject, as the front's handlers do it."""
-    bucket, _ = await objects.find(front.catalog, BUCKET, key)
+    bucket, _ = await lookup.find(front.catalog, BUCKET, key)
     assert bucket is not None
     blob = new_blob(await written(front, body, pause_s))
     await front.catalog.write(
@@ -242,14 +242,14 @@ async def put(front: SimFront, key: bytes, etag: str, body: bytes, pause_s: floa
 
 async def delete(front: SimFront, key: bytes) -> None:
     """DeleteObject."""
-    bucket, _ = await objects.find(front.catalog, BUCKET, key)
+    bucket, _ = await lookup.find(front.catalog, BUCKET, key)
     assert bucket is not None
     await front.catalog.write(lambda tx: objects.delete(tx, bucket_id=bucket.id, key=key), frees=True)
 
 
 async def find(front: SimFront, key: bytes) -> tuple[ObjectRow, int] | None:
     """HeadObject."""
-    bucket, row = await objects.find(front.catalog, BUCKET, key)
+    bucket, row = await lookup.find(front.catalog, BUCKET, key)
     assert bucket is not None
     return None if row is None else (row, bucket.id)
 
@@ -275,7 +275,7 @@ async def get(
 ) -> tuple[str | None, bytes, float]:
     """GetObject for a client that may be slow: ETag (None: no such key), bytes, and when it was looked up.
     `found` gets the row, also when its bytes can't be read."""
-    _, row = await objects.find(front.catalog, BUCKET, key)
+    _, row = await lookup.find(front.catalog, BUCKET, key)
     looked_up = front.surroundings.loop.now
     if row is None:
         return None, b"", looked_up

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from catalog import objects, uploads
+from catalog import lookup, uploads
 from catalog.errors import Changed
 from catalog.model import Attributes, BlobRow, ObjectRow, RequestedPart, UploadRow
 from cluster.errors import BlobUnreadable
@@ -16,7 +16,7 @@ from tests.sim.writing import written
 
 async def create(front: SimFront, key: bytes) -> UploadRow:
     """CreateMultipartUpload."""
-    bucket, _ = await objects.find(front.catalog, BUCKET, key)
+    bucket, _ = await lookup.find(front.catalog, BUCKET, key)
     assert bucket is not None
     return await front.catalog.write(
         lambda tx: uploads.create(
@@ -61,7 +61,7 @@ async def blobs_of(front: SimFront, row: ObjectRow) -> Sequence[BlobRow]:
     if row.blob.manifest is None:
         return [row.blob]
     ids = blob_ids(row)
-    rows = await objects.blobs_by_id(front.catalog, ids)
+    rows = await lookup.blobs_by_id(front.catalog, ids)
     for blob_id in ids:
         if blob_id not in rows:
             raise BlobUnreadable(blob_id, 0, "a part's blob is not in the catalog")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from catalog import lookup
 from catalog import nodes as node_rows
-from catalog import objects
 from catalog.engine import Catalog
 from cluster import wire
 from cluster.blob_reader import BlobReader
@@ -190,7 +190,7 @@ class SimFront(Service):
         self.reader = BlobReader(
             self.nodes,
             ByteBudget(BUDGET_BYTES),
-            lambda blob_id: objects.blob(catalog, blob_id),
+            lambda blob_id: lookup.blob(catalog, blob_id),
             faults.report,
             ReaderSettings(window_stripes=2),
         )

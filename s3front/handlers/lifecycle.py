@@ -1,0 +1,23 @@
+"""The lifecycle configuration of a bucket."""
+
+from __future__ import annotations
+
+from s3front.errors import NotImplementedS3
+from s3front.request import Request
+from s3front.response import Response
+from s3front.services import FrontServices
+
+
+async def get_bucket_lifecycle_configuration(services: FrontServices, request: Request) -> Response:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketLifecycleConfiguration.html"""
+    raise NotImplementedS3
+
+
+async def put_bucket_lifecycle_configuration(services: FrontServices, request: Request) -> Response:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketLifecycleConfiguration.html"""
+    raise NotImplementedS3
+
+
+async def delete_bucket_lifecycle(services: FrontServices, request: Request) -> Response:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteBucketLifecycle.html"""
+    raise NotImplementedS3

@@ -1,0 +1,13 @@
+"""GetObjectAttributes."""
+
+from __future__ import annotations
+
+from s3front.errors import NotImplementedS3
+from s3front.request import Request
+from s3front.response import Response
+from s3front.services import FrontServices
+
+
+async def get_object_attributes(services: FrontServices, request: Request) -> Response:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObjectAttributes.html"""
+    raise NotImplementedS3
