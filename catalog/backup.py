@@ -124,6 +124,7 @@ def _renew(path: Path, now_ms: int) -> None:
             database.dialect,
             now_ms=now_ms,
             grace_ms=0,
+            day_ms=1,
             random=os.urandom,
             placements=PlacementNumbers(),
         )

@@ -49,6 +49,8 @@ class CatalogSettings(Struct, frozen=True):
     mmap_bytes: int = 1 << 30
     cache_bytes: int = 32 << 20
     grace_ms: int = 15 * 60_000
+    day_ms: int = 86_400_000
+    """How long a day of a lifecycle rule lasts; shorter only to try rules."""
 
 
 class Runtime(Struct, frozen=True):
@@ -256,6 +258,7 @@ class Catalog:
             self._database.dialect,
             now_ms=self._clock(),
             grace_ms=self.settings.grace_ms,
+            day_ms=self.settings.day_ms,
             random=self._random,
             placements=self.placements,
         )

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from catalog import blobs, buckets, schema
 from catalog.attributes import unpack_attributes
-from catalog.model import BlobRow, Bucket, ObjectRow
-from catalog.statement import Row, Statement, parameter
+from catalog.model import BlobRow, Bucket, MarkerRow, ObjectRow
+from catalog.statement import Row, Statement, constant, parameter
+from catalog.versions import NULL_VERSION
 
 if TYPE_CHECKING:
     from catalog.engine import Catalog
 
 _objects = schema.objects
+_versions = schema.versions
 
 _LOOKUP = Statement(
     sa.select(
@@ -31,6 +33,50 @@ _LOOKUP = Statement(
     )
     .join_from(_objects, schema.blobs, schema.blobs.c.id == _objects.c.blob_id)
     .where(_objects.c.bucket_id == parameter("p_bucket"), _objects.c.key == parameter("p_key")),
+    "p_bucket",
+    "p_key",
+)
+
+
+def _facts(table: sa.Table) -> tuple[sa.Column[Any], ...]:
+    c = table.c
+    return (c.sequence, c.size, c.modified_ms, c.etag, c.version_id, c.content_type, c.attributes)
+
+
+def _version(*, by_id: bool) -> Statement:
+    """One version wherever it lies, in one statement: between two it could move from one table to the other."""
+
+    def this(table: sa.Table, name: str) -> tuple[sa.ColumnElement[bool], ...]:
+        c = table.c
+        which = c.version_id == parameter(f"{name}_id") if by_id else c.version_id.is_(None)
+        return c.bucket_id == parameter(f"{name}_bucket"), c.key == parameter(f"{name}_key"), which
+
+    newest = (
+        sa.select(*blobs.ROW_COLUMNS, *_facts(_objects), constant("0"))
+        .join_from(_objects, schema.blobs, schema.blobs.c.id == _objects.c.blob_id)
+        .where(*this(_objects, "o"))
+    )
+    older = (
+        sa.select(*blobs.ROW_COLUMNS, *_facts(_versions), _versions.c.delete_marker)
+        .join_from(_versions, schema.blobs, schema.blobs.c.id == _versions.c.blob_id, isouter=True)
+        .where(*this(_versions, "v"))
+    )
+    names = ("bucket", "key", "id") if by_id else ("bucket", "key")
+    return Statement(
+        sa.union_all(newest, older), *(f"o_{name}" for name in names), *(f"v_{name}" for name in names)
+    )
+
+
+_VERSION_BY_ID = _version(by_id=True)
+_NULL = _version(by_id=False)
+_NEWEST_OLDER = Statement(
+    sa.select(
+        _versions.c.version_id, _versions.c.sequence, _versions.c.modified_ms, _versions.c.delete_marker
+    )
+    .where(_versions.c.bucket_id == parameter("p_bucket"), _versions.c.key == parameter("p_key"))
+    .order_by(_versions.c.sequence.desc())
+    .limit(constant("1"))
+    .offset(constant("0")),
     "p_bucket",
     "p_key",
 )
@@ -65,6 +111,34 @@ async def lookup(catalog: Catalog, bucket_id: int, key: bytes) -> ObjectRow | No
         if blob is not None:
             return _object(key, found[0], blob)
         # The object was replaced and collected between two statements: look again.
+
+
+async def lookup_version(
+    catalog: Catalog, bucket_id: int, key: bytes, version_id: str
+) -> ObjectRow | MarkerRow | None:
+    """The version of that id, current or older; "null" names the one without an id. None when there is none."""
+    one = (bucket_id, key) if version_id == NULL_VERSION else (bucket_id, key, version_id)
+    statement = _NULL if version_id == NULL_VERSION else _VERSION_BY_ID
+    while True:
+        found = await catalog.point(statement, (*one, *one))
+        if not found:
+            return None
+        row = found[0]
+        if row[18]:
+            return MarkerRow(key, row[15], row[11], row[13])
+        blob = await _blob(catalog, row)
+        if blob is not None:
+            return _object(key, row, blob)
+        # The version was deleted and collected between two statements: look again.
+
+
+async def latest_marker(catalog: Catalog, bucket_id: int, key: bytes) -> MarkerRow | None:
+    """The delete marker that hides a key without a current version, if it is one that does."""
+    found = await catalog.point(_NEWEST_OLDER, (bucket_id, key))
+    if not found or not found[0][3]:
+        return None
+    version_id, sequence, modified_ms, _ = found[0]
+    return MarkerRow(key, version_id, sequence, modified_ms)
 
 
 def _object(key: bytes, row: Row, blob: BlobRow) -> ObjectRow:

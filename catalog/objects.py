@@ -1,14 +1,19 @@
-"""Objects: the current version of each key (S13, S14). Writes run inside `Catalog.write`."""
+"""Writing versions (S12-S14). All of it runs inside `Catalog.write`.
+
+The bucket's row, read in the same transaction, decides what a write does: in a bucket that never had versioning the
+current version is replaced; where versioning is enabled it becomes noncurrent under a new one; where it is suspended
+the null version is replaced, wherever it lies.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-import sqlalchemy as sa
+from msgspec import structs
 
-from catalog import blobs, schema, usage, version_rows
-from catalog.attributes import checksum_code, pack_attributes
-from catalog.errors import Changed, NoSuchBucket, NoSuchKey, PreconditionFailed
+from catalog import blobs, lifecycle, locks, usage, version_rows, versions
+from catalog.attributes import checksum_code, pack_attributes, unpack_attributes
+from catalog.buckets import unpack_actions, unpack_lock
 from catalog.model import (
     Attributes,
     Condition,
@@ -16,44 +21,12 @@ from catalog.model import (
     NewBlob,
     PutResult,
     Source,
+    Versioning,
 )
-from catalog.statement import Row, Statement, parameter
 from catalog.transaction import Transaction
+from catalog.versions import NULL_VERSION, Target, Version
 
-if TYPE_CHECKING:
-    pass
-
-_objects = schema.objects
-_buckets = schema.buckets
-
-_SOURCE = Statement(
-    sa.select(_objects.c.blob_id, _objects.c.sequence, _objects.c.size).where(
-        _objects.c.bucket_id == parameter("p_bucket"), _objects.c.key == parameter("p_key")
-    ),
-    "p_bucket",
-    "p_key",
-)
-# Bucket and current version at once: what every write to a key must know (S12).
-_TARGET = Statement(
-    sa.select(
-        _buckets.c.versioning,
-        _objects.c.sequence,
-        _objects.c.blob_id,
-        _objects.c.etag,
-        _objects.c.modified_ms,
-        _objects.c.size,
-        _buckets.c.quota_bytes,
-    )
-    .select_from(
-        _buckets.outerjoin(
-            _objects,
-            sa.and_(_objects.c.bucket_id == _buckets.c.id, _objects.c.key == parameter("p_key")),
-        )
-    )
-    .where(_buckets.c.id == parameter("p_bucket")),
-    "p_key",
-    "p_bucket",
-)
+# -- new versions --------------------------------------------------------------------------------------------
 
 
 def put(
@@ -65,12 +38,13 @@ def put(
     etag: str,
     content_type: str,
     attributes: Attributes,
+    size: int | None = None,
     condition: Condition | None = None,
 ) -> PutResult:
-    """Make a durable blob the current version of a key. Hand the blob to `Catalog.write` too, which then
-    owns it whatever happens (S11). Raises NoSuchBucket, NoSuchKey, PreconditionFailed, QuotaExceeded,
-    HorizonPassed."""
-    current = target(tx, bucket_id, key, condition)
+    """Make a durable blob the current version of a key. `size` is that of the plain object in bytes, if the blob is
+    sealed. Hand the blob to `Catalog.write` too, which then owns it whatever happens (S11). Raises NoSuchBucket,
+    NoSuchKey, PreconditionFailed, QuotaExceeded, HorizonPassed."""
+    current = versions.target(tx, bucket_id, key, condition)
     blobs.add(tx, blob)
     return replace(
         tx,
@@ -78,7 +52,7 @@ def put(
         bucket_id=bucket_id,
         key=key,
         blob_id=blob.id,
-        size=blob.size,
+        size=blob.size if size is None else size,
         etag=etag,
         content_type=content_type,
         attributes=attributes,
@@ -99,8 +73,8 @@ def copy(
     """Make the source's blob the current version of another key, or of its own with new attributes, moving
     no bytes. Raises Changed when the source is no longer what the request was prepared from (S14), and as
     `put` does."""
-    size = check_source(tx, source)
-    current = target(tx, bucket_id, key, condition)
+    size = versions.check_source(tx, source)
+    current = versions.target(tx, bucket_id, key, condition)
     # Before the replaced version is released: it may hold the very blob.
     blobs.add_reference(tx, source.blob_id)
     return replace(
@@ -116,68 +90,38 @@ def copy(
     )
 
 
-def delete(
-    tx: Transaction, *, bucket_id: int, key: bytes, condition: Condition | None = None
-) -> DeleteResult:
-    """Delete the current version. A missing key is not an error unless `if_match` asks for it. Many keys:
-    some fifty a transaction. Raises NoSuchBucket, NoSuchKey, PreconditionFailed."""
-    current = target(tx, bucket_id, key, condition)
-    if current[1] is None:
-        return DeleteResult(existed=False)
-    version_rows.delete_current(tx, bucket_id, key, deleted_bytes=current[5])
-    blobs.release(tx, current[2])
-    return DeleteResult(existed=True)
-
-
-def check_source(tx: Transaction, source: Source) -> int:
-    """The source's size in bytes, if it still is what a copy was prepared from; else Changed (S14)."""
-    row = tx.row(_SOURCE, (source.bucket_id, source.key))
-    if row is None or row[0] != source.blob_id or row[1] != source.sequence:
-        raise Changed("the source of the copy was replaced or deleted")
-    size: int = row[2]
-    return size
-
-
-def target(tx: Transaction, bucket_id: int, key: bytes, condition: Condition | None) -> Row:
-    """Versioning of the bucket, the key's current (sequence, blob id, etag, modified_ms, size), all None without
-    one, and the bucket's quota in bytes; the condition is checked. Raises NoSuchBucket, NoSuchKey,
-    PreconditionFailed."""
-    row = tx.row(_TARGET, (key, bucket_id))
-    if row is None:
-        raise NoSuchBucket("the bucket was deleted")
-    assert row[0] == 0, "versioned buckets are written by another path"
-    if condition is not None:
-        _check(condition, row)
-    return row
-
-
-def _check(condition: Condition, current: Row) -> None:
-    _, sequence, _, etag, modified_ms, size, _ = current
-    if (
-        sequence is not None
-        and condition.if_none_match is not None
-        and condition.if_none_match in ("*", etag)
-    ):
-        raise PreconditionFailed("If-None-Match")
-    if condition.if_match is not None:
-        if sequence is None:
-            raise NoSuchKey("If-Match on a key that does not exist")
-        if condition.if_match not in ("*", etag):
-            raise PreconditionFailed("If-Match")
-    if sequence is None:
-        return
-    if (
-        condition.if_match_modified_ms is not None
-        and condition.if_match_modified_ms // 1000 != modified_ms // 1000
-    ):
-        raise PreconditionFailed("x-amz-if-match-last-modified-time")
-    if condition.if_match_size is not None and condition.if_match_size != size:
-        raise PreconditionFailed("x-amz-if-match-size")
+def rename(
+    tx: Transaction,
+    *,
+    source: Source,
+    bucket_id: int,
+    key: bytes,
+    etag: str,
+    content_type: str,
+    attributes: Attributes,
+    condition: Condition | None = None,
+) -> PutResult:
+    """Give the source, the current version of another key of the bucket, another key, moving no bytes: as a copy and
+    a delete in one transaction. Raises as `copy` does."""
+    assert source.bucket_id == bucket_id, "a rename stays within its bucket"
+    assert source.key != key, "a rename needs two keys"
+    result = copy(
+        tx,
+        source=source,
+        bucket_id=bucket_id,
+        key=key,
+        etag=etag,
+        content_type=content_type,
+        attributes=attributes,
+        condition=condition,
+    )
+    delete(tx, bucket_id=bucket_id, key=source.key)
+    return result
 
 
 def replace(
     tx: Transaction,
-    current: Row,
+    current: Target,
     *,
     bucket_id: int,
     key: bytes,
@@ -187,12 +131,19 @@ def replace(
     content_type: str,
     attributes: Attributes,
 ) -> PutResult:
-    """Write the key's row for a blob that is already referenced for it, and release what it replaces.
+    """Write the key's new version for a blob that is already referenced for it, and release what it replaces.
     `current` is what `target` returned in this transaction. Raises QuotaExceeded."""
-    quota_bytes = current[6]
-    if quota_bytes is not None:
-        usage.check_quota(tx, bucket_id, quota_bytes, size - (current[5] or 0))
-    sequence = 1 if current[1] is None else current[1] + 1
+    if current.lock_default is not None and attributes.retention is None:
+        retention = locks.default_retention(tx, unpack_lock(current.lock_default))
+        attributes = structs.replace(attributes, retention=retention)
+    versioned = current.versioning != Versioning.NEVER
+    replaced = _replaced(tx, current, bucket_id, key)
+    if current.quota_bytes is not None:
+        usage.check_quota(tx, bucket_id, current.quota_bytes, size - (replaced.size if replaced else 0))
+    sequence = (
+        versions.next_sequence(tx, current, bucket_id, key) if versioned else (current.sequence or 0) + 1
+    )
+    version_id = versions.new_id(tx, sequence) if current.versioning == Versioning.ENABLED else None
     values = (
         sequence,
         size,
@@ -201,13 +152,206 @@ def replace(
         None if attributes.storage_class == "STANDARD" else attributes.storage_class,
         checksum_code(attributes),
         blob_id,
-        None,
+        version_id,
         content_type,
         pack_attributes(attributes),
     )
-    if current[1] is None:
-        version_rows.insert_current(tx, bucket_id, key, values)
+    if replaced is not None and replaced.is_current:
+        version_rows.update_current(tx, bucket_id, key, values, replaced_bytes=replaced.size)
+        assert replaced.blob_id is not None
+        blobs.release(tx, replaced.blob_id)
     else:
-        version_rows.update_current(tx, bucket_id, key, values, replaced_bytes=current[5])
-        blobs.release(tx, current[2])
-    return PutResult(None, sequence, tx.now_ms)
+        if replaced is not None:
+            _remove_older(tx, bucket_id, key, replaced)
+        if current.sequence is not None:
+            version_rows.push_current(tx, bucket_id, key, values)
+        else:
+            if versioned:
+                _outdate_marker(tx, bucket_id, key)
+            version_rows.insert_current(tx, bucket_id, key, values)
+    _note(tx, current, bucket_id, key)
+    shown = (version_id or NULL_VERSION) if versioned else None
+    return PutResult(shown, sequence, tx.now_ms)
+
+
+def _replaced(tx: Transaction, current: Target, bucket_id: int, key: bytes) -> Version | None:
+    """The version that a new one takes the place of, if it is one without an id: the current one where the bucket
+    never had versioning, the null version where versioning is suspended."""
+    if current.versioning == Versioning.ENABLED:
+        return None
+    if current.versioning == Versioning.SUSPENDED:
+        found = versions.find(tx, bucket_id, key, NULL_VERSION)
+        if found is not None:
+            locks.check_removable(tx, unpack_attributes(found.attributes), bypass_governance=False)
+        return found
+    if current.sequence is None:
+        return None
+    assert current.etag is not None
+    assert current.modified_ms is not None
+    assert current.size is not None
+    return Version(
+        1, current.sequence, current.blob_id, current.etag, current.modified_ms, current.size, None, None
+    )
+
+
+# -- deleting ------------------------------------------------------------------------------------------------
+
+
+def delete(
+    tx: Transaction, *, bucket_id: int, key: bytes, condition: Condition | None = None
+) -> DeleteResult:
+    """Delete a key: for good where the bucket never had versioning, by a delete marker elsewhere. A missing key is
+    not an error unless `if_match` asks for it. Many keys: some fifty a transaction; it refuses before it writes.
+    Raises NoSuchBucket, NoSuchKey, PreconditionFailed."""
+    current = versions.target(tx, bucket_id, key, condition)
+    existed = current.sequence is not None
+    if current.versioning == Versioning.NEVER:
+        if existed:
+            assert current.blob_id is not None
+            assert current.size is not None
+            version_rows.delete_current(tx, bucket_id, key, deleted_bytes=current.size)
+            blobs.release(tx, current.blob_id)
+        return DeleteResult(existed)
+    replaced = _replaced(tx, current, bucket_id, key)
+    sequence = versions.next_sequence(tx, current, bucket_id, key)
+    if replaced is not None:
+        _remove(tx, bucket_id, key, replaced)
+    if existed and not (replaced is not None and replaced.is_current):
+        version_rows.retire_current(tx, bucket_id, key)
+    else:
+        _outdate_marker(tx, bucket_id, key)
+    version_id = versions.new_id(tx, sequence) if current.versioning == Versioning.ENABLED else None
+    version_rows.insert_marker(tx, bucket_id, key, sequence, version_id)
+    _note(tx, current, bucket_id, key)
+    return DeleteResult(existed, version_id or NULL_VERSION, delete_marker=True)
+
+
+def delete_version(
+    tx: Transaction,
+    *,
+    bucket_id: int,
+    key: bytes,
+    version_id: str,
+    bypass_governance: bool = False,
+    condition: Condition | None = None,
+) -> DeleteResult:
+    """Remove one version, or delete marker, for good. A missing one is not an error unless `if_match` asks for it.
+    The condition is that version's. Raises NoSuchBucket, NoSuchKey, PreconditionFailed, ObjectLocked."""
+    current = versions.target(tx, bucket_id, key, None)
+    found = versions.find(tx, bucket_id, key, version_id)
+    if found is None:
+        if condition is not None:
+            versions.check_missing(condition)
+        return DeleteResult(existed=False, version_id=version_id)
+    if condition is not None:
+        versions.check_condition(condition, found.etag, found.modified_ms, found.size)
+    locks.check_removable(tx, unpack_attributes(found.attributes), bypass_governance=bypass_governance)
+    _remove(tx, bucket_id, key, found)
+    if found.is_current or current.sequence is None:
+        _promote_newest(tx, bucket_id, key)
+    _note(tx, current, bucket_id, key)
+    return DeleteResult(existed=True, version_id=version_id, delete_marker=found.blob_id is None)
+
+
+def _remove(tx: Transaction, bucket_id: int, key: bytes, version: Version) -> None:
+    if version.is_current:
+        assert version.blob_id is not None
+        version_rows.delete_current(tx, bucket_id, key, deleted_bytes=version.size)
+        blobs.release(tx, version.blob_id)
+    else:
+        _remove_older(tx, bucket_id, key, version)
+
+
+def _remove_older(tx: Transaction, bucket_id: int, key: bytes, version: Version) -> None:
+    version_rows.delete_older(tx, bucket_id, key, version.sequence, deleted_bytes=version.size)
+    if version.blob_id is not None:
+        blobs.release(tx, version.blob_id)
+
+
+def _promote_newest(tx: Transaction, bucket_id: int, key: bytes) -> None:
+    """Make the newest of the versions left the current one, if it is no delete marker."""
+    row = tx.row(versions.NEWEST_OLDER, (bucket_id, key))
+    if row is None:
+        return
+    newest = Version(*row)
+    if newest.blob_id is None:
+        version_rows.set_noncurrent(tx, bucket_id, key, newest.sequence, None)
+    else:
+        version_rows.promote(tx, bucket_id, key, newest.sequence)
+
+
+def _outdate_marker(tx: Transaction, bucket_id: int, key: bytes) -> None:
+    """The delete marker on top of the key, if there is one, gets something above it."""
+    row = tx.row(versions.NEWEST_OLDER, (bucket_id, key))
+    if row is not None:
+        version_rows.set_noncurrent(tx, bucket_id, key, row[1], tx.now_ms)
+
+
+# -- changing what is there ----------------------------------------------------------------------------------
+
+
+def change_attributes(
+    tx: Transaction,
+    *,
+    bucket_id: int,
+    key: bytes,
+    version_id: str | None,
+    change: Callable[[Attributes], Attributes],
+) -> str | None:
+    """Rewrite the attributes of one version, the current one without an id, in place: tags, retention, legal hold.
+    The version id to show (None: the bucket never had versioning). `change` may raise. Raises NoSuchBucket, NoSuchKey,
+    NoSuchVersion, IsDeleteMarker."""
+    current = versions.target(tx, bucket_id, key, None)
+    found = versions.required(tx, bucket_id, key, version_id)
+    attributes = change(unpack_attributes(found.attributes))
+    assert found.blob_id is not None
+    version_rows.change(
+        tx,
+        bucket_id,
+        key,
+        found.sequence,
+        storage_class=_stored_class(attributes.storage_class),
+        blob_id=found.blob_id,
+        attributes=pack_attributes(attributes),
+    )
+    _note(tx, current, bucket_id, key)
+    return None if current.versioning == Versioning.NEVER else found.version_id or NULL_VERSION
+
+
+def replace_blob(
+    tx: Transaction,
+    *,
+    bucket_id: int,
+    key: bytes,
+    sequence: int,
+    old_blob_id: bytes,
+    blob: NewBlob,
+    storage_class: str,
+) -> bool:
+    """Let a version have the same bytes in another blob, of another storage class; hand the blob to `Catalog.write`.
+    False, and the blob is not taken, when the version is not what it was."""
+    one = (bucket_id, key, sequence)
+    row = tx.row(versions.BY_SEQUENCE, (*one, *one))
+    if row is None or row[2] != old_blob_id:
+        return False
+    blobs.add(tx, blob)
+    attributes = structs.replace(unpack_attributes(row[7]), storage_class=storage_class)
+    version_rows.change(
+        tx,
+        *one,
+        storage_class=_stored_class(storage_class),
+        blob_id=blob.id,
+        attributes=pack_attributes(attributes),
+    )
+    blobs.release(tx, old_blob_id)
+    return True
+
+
+def _stored_class(storage_class: str) -> str | None:
+    return None if storage_class == "STANDARD" else storage_class
+
+
+def _note(tx: Transaction, current: Target, bucket_id: int, key: bytes) -> None:
+    """Where rules concern the key, see to it that they are looked at in time."""
+    if current.configuration is not None:
+        lifecycle.noted(tx, bucket_id, key, unpack_actions(current.configuration))

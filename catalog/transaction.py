@@ -61,6 +61,7 @@ class Transaction(Reader):
     __slots__ = (
         "_meta",
         "_removed_nodes",
+        "day_ms",
         "grace_ms",
         "new_placements",
         "now_ms",
@@ -76,12 +77,14 @@ class Transaction(Reader):
         *,
         now_ms: int,
         grace_ms: int,
+        day_ms: int,
         random: Callable[[int], bytes],
         placements: PlacementNumbers,
     ) -> None:
         super().__init__(cursor, dialect)
         self.now_ms = now_ms
         self.grace_ms = grace_ms
+        self.day_ms = day_ms
         self.random = random
         self.placements = placements
         self.new_placements: dict[tuple[int, ...], int] = {}

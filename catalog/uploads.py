@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from msgspec import structs
 
-from catalog import blobs, objects, schema
+from catalog import blobs, objects, schema, versions
 from catalog.attributes import pack_attributes, unpack_attributes
 from catalog.errors import (
     Changed,
@@ -280,7 +280,7 @@ def put_part_reference(
     """Make the whole of a plain (not multipart) object a part, moving no bytes. Raises NoSuchUpload, and
     Changed when the source is no longer what the request was prepared from (S14)."""
     _raise_revision(tx, upload)
-    size = objects.check_source(tx, source)
+    size = versions.check_source(tx, source)
     plain = tx.row(_SOURCE_PARTS, (source.blob_id,))
     assert plain == (0,), "a composite blob can't be a part: copy its bytes"
     blobs.add_reference(tx, source.blob_id)
@@ -394,7 +394,7 @@ def complete(
         return _completion(done).result
     if revision[0] != upload.revision:
         raise Changed("a part was uploaded meanwhile")
-    current = objects.target(tx, upload.bucket_id, upload.key, condition)
+    current = versions.target(tx, upload.bucket_id, upload.key, condition)
     blob_id = blobs.add_composite(tx, plan.size, len(plan.parts), plan.manifest)
     result = objects.replace(
         tx,

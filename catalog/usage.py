@@ -127,7 +127,7 @@ async def check_before_body(catalog: Catalog, bucket: Bucket, key: bytes, size: 
         return
     rows = await catalog.point(_BEFORE_PUT, (key, bucket.id))
     used_bytes, replaced_bytes = rows[0] if rows else (0, None)
-    more_bytes = size - (replaced_bytes or 0)
+    more_bytes = size if bucket.is_versioned else size - (replaced_bytes or 0)
     if more_bytes > 0:
         _refuse_above(bucket.quota_bytes, used_bytes, more_bytes)
 

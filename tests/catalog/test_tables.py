@@ -146,7 +146,7 @@ async def test_s15_completing_an_upload_rewrites_no_part_row(catalog: Catalog, b
 
 
 def _version(sequence: int, version_id: str | None, key: tuple[int, bytes] = KEY) -> tuple[Any, ...]:
-    return (*key, sequence, 1, 0, "etag", None, None, b"blob", version_id, "text/plain", None, 0)
+    return (*key, sequence, 1, 0, "etag", None, None, b"blob", version_id, "text/plain", None, 0, None)
 
 
 def _insert(store: SqliteStore, table: str, *rows: tuple[Any, ...]) -> None:

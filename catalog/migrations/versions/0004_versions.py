@@ -3,6 +3,8 @@
 Revision ID: 0004
 """
 
+import time
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -42,4 +44,6 @@ def upgrade() -> None:
     op.create_index("lifecycle_queue_by_due", "lifecycle_queue", ["due_ms"])
     op.add_column("versions", sa.Column("noncurrent_ms", sa.BigInteger(), nullable=True))
     op.create_index("versions_newest", "versions", ["bucket_id", "key", sa.text("sequence DESC")])
+    # The lock clock has not run so far, and nothing is locked that it could free.
+    op.execute(sa.text("UPDATE meta SET clock_ms = :now").bindparams(now=time.time_ns() // 1_000_000))
     op.add_column("blobs", sa.Column("seal", sa.LargeBinary(), nullable=True))
