@@ -173,13 +173,13 @@ def test_s15_versions_are_unique(store: SqliteStore) -> None:
     _refused(store, "versions", _version(3, "d"))
     other = (1, b"other")
     _insert(store, "versions", _version(1, "a", other), _version(2, None, other))
-    _insert(store, "objects", _version(5, None)[:-1])
-    _refused(store, "objects", _version(6, "f")[:-1])
+    _insert(store, "objects", _version(5, None)[:-2])
+    _refused(store, "objects", _version(6, "f")[:-2])
 
 
 def test_s15_a_blob_a_part_and_a_run_are_there_once(store: SqliteStore) -> None:
     """A blob id is never given out twice (P5): if it were, the catalog refuses it."""
-    blob = (b"b" * 16, 1, 1, 0, 1, 1, 2, 1, 1, 1 << 20, 0, 0, 0, 0)
+    blob = (b"b" * 16, 1, 1, 0, 1, 1, 2, 1, 1, 1 << 20, 0, 0, 0, 0, None)
     for table, row in (
         ("blobs", blob),
         ("blob_runs", (b"b" * 16, 3, 1)),
