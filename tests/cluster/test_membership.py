@@ -344,6 +344,8 @@ async def test_a_directory_that_can_not_be_made_is_refused(store: Store, tmp_pat
     directory behind."""
     (tmp_path / "file").write_text("no directory")
     said = await store.refused(lambda members: members.add(tmp_path / "file" / "node"))
-    assert "can't be" in said
+    assert "can't be used" in said
+    said = await store.refused(lambda members: members.add(Path("/proc/no-such-directory/node")))
+    assert "can't be made" in said
     await store.refused(lambda members: members.add(tmp_path / "unused", name="node-1"))
     assert not (tmp_path / "unused").exists()

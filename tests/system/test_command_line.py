@@ -474,9 +474,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_a_node_that_does_not_answer(loaded: Store) -> None:
-    """It is frozen, so that only a deadline ends the waiting for it. Red when status takes it to answer as long as
-    the catalog does not say otherwise.
-    """
+    """It is frozen, so that only a deadline ends the waiting for it."""
     frozen = loaded.pids()["node-2"]
     os.kill(frozen, signal.SIGSTOP)
     try:
