@@ -24,7 +24,7 @@ help:
 	@echo "make lint                           style, types, import directions"
 	@echo "make bench [ARGS='--seconds 2']     measure a store of its own"
 	@echo "make performance                    measure everything and write docs/performance.md (minutes, 20 GB)"
-	@echo "make docs                           write docs/api.md from the endpoints"
+	@echo "make docs                           write docs/api.md and docs/s3-compatibility.md"
 	@echo "make lock                           refresh the lock files from pyproject.toml"
 	@echo "make clean                          remove the virtual environment and caches, never data"
 

@@ -1,4 +1,5 @@
-"""Writes docs/api.md from the OpenAPI document, for people: ``python -m compose.api_document`` (make docs)."""
+"""Writes docs/api.md from the OpenAPI document, and docs/s3-compatibility.md from the table of operations, for people:
+``python -m compose.api_document`` (make docs)."""
 
 from __future__ import annotations
 
@@ -9,10 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from s3front import compatibility
 from s3front.admin.api import ENDPOINTS
 from s3front.admin.openapi import BASE_PATH, openapi_document
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "api.md"
+COMPATIBILITY_PATH = PATH.with_name("s3-compatibility.md")
 
 HEAD = f"""# The admin API
 
@@ -51,16 +54,16 @@ words), and `/-/metrics` for Prometheus (with `Authorization: Bearer`, when `TRI
 
 
 def main() -> int:
-    """Write the file; with ``--check`` only say whether it is as it should be (exit code 1 when not)."""
-    text = document()
-    if "--check" in sys.argv[1:]:
-        if PATH.read_text() == text:
-            return 0
-        print(f"{PATH} is not current: make docs", file=sys.stderr)
-        return 1
-    PATH.write_text(text)
-    print(f"written: {PATH}")
-    return 0
+    """Write the files; with ``--check`` only say whether they are as they should be (exit code 1 when not)."""
+    stale = False
+    for path, text in ((PATH, document()), (COMPATIBILITY_PATH, compatibility.document())):
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text)
+            print(f"written: {path}")
+        elif path.read_text() != text:
+            print(f"{path} is not current: make docs", file=sys.stderr)
+            stale = True
+    return 1 if stale else 0
 
 
 def document() -> str:

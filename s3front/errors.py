@@ -156,6 +156,16 @@ class NoSuchKey(S3Error):
     message = "The specified key does not exist."
 
 
+class NoSuchObjectLockConfiguration(S3Error):
+    status = 404
+    message = "The specified object does not have a ObjectLock configuration"
+
+
+class NoSuchTagSet(S3Error):
+    status = 404
+    message = "The TagSet does not exist"
+
+
 class NoSuchUpload(S3Error):
     status = 404
     message = (
@@ -174,6 +184,11 @@ class NotModified(S3Error):
 
     status = 304
     message = "Not Modified"
+
+
+class ObjectLockConfigurationNotFoundError(S3Error):
+    status = 404
+    message = "Object Lock configuration does not exist for this bucket"
 
 
 class OperationAborted(S3Error):
@@ -275,9 +290,19 @@ class InvalidRange(S3Error):
     message = "The requested range is not satisfiable"
 
 
+class InvalidRedirectLocation(S3Error):
+    status = 400
+    message = "The website redirect location must have a prefix of 'http://' or 'https://' or '/'."
+
+
 class InvalidRequest(S3Error):
     status = 400
     message = "Invalid Request"
+
+
+class InvalidRetentionPeriod(S3Error):
+    status = 400
+    message = "Default retention period must be a positive integer value."
 
 
 class InvalidStorageClass(S3Error):
@@ -363,6 +388,54 @@ class UnexpectedContent(S3Error):
 class UnresolvableGrantByEmailAddress(S3Error):
     status = 400
     message = "The email address you provided does not match any account on record."
+
+
+# -- configurations that are not there, or can't be ----------------------------------------------------------
+
+
+class AccessControlListNotSupported(S3Error):
+    status = 400
+    message = "The bucket does not allow ACLs"
+
+
+class NoSuchBucketPolicy(S3Error):
+    status = 404
+    message = "The bucket policy does not exist"
+
+
+class NoSuchConfiguration(S3Error):
+    status = 404
+    message = "The specified configuration does not exist."
+
+
+class NoSuchCORSConfiguration(S3Error):
+    status = 404
+    message = "The CORS configuration does not exist"
+
+
+class NoSuchPublicAccessBlockConfiguration(S3Error):
+    status = 404
+    message = "The public access block configuration was not found"
+
+
+class NoSuchWebsiteConfiguration(S3Error):
+    status = 404
+    message = "The specified bucket does not have a website configuration"
+
+
+class OwnershipControlsNotFoundError(S3Error):
+    status = 404
+    message = "The bucket ownership controls were not found"
+
+
+class ReplicationConfigurationNotFoundError(S3Error):
+    status = 404
+    message = "The replication configuration was not found"
+
+
+class TooManyConfigurations(S3Error):
+    status = 400
+    message = "You are attempting to create a new configuration but have already reached the limit."
 
 
 # -- the body is wrong ---------------------------------------------------------------------------------------

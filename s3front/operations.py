@@ -1,16 +1,13 @@
 """The table of all operations: what request means which S3 operation, which action it needs, who handles it.
 
 Names are AWS's, so that a reader with the API reference finds them. A row cannot be built without an action, so there
-is no operation that authorisation could miss (STYLE 5).
+is no operation that authorisation could miss (STYLE 5). Every operation of AWS's service model is a row, also what is
+refused, so that no request is taken for another one (docs/s3-compatibility.md is written from it).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Literal
-
-from s3front.errors import MethodNotAllowed, NotImplementedS3
+from s3front.errors import InvalidArgument, MethodNotAllowed
 from s3front.handlers import (
     bucket_encryption,
     bucket_versioning,
@@ -29,35 +26,12 @@ from s3front.handlers import (
     rename,
     tagging,
 )
+from s3front.operation import Operation, Target
+from s3front.operations_refused import REFUSED
+from s3front.operations_stored import ACCESS, STORED
 from s3front.request import Request
-from s3front.response import Response
-from s3front.services import FrontServices
 
-Handler = Callable[[FrontServices, Request], Awaitable[Response]]
-Target = Literal["service", "bucket", "object"]
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One S3 operation.
-
-    `subresource` is the query parameter that tells it from others of the same method and target ("" for none), and
-    `copies` says whether it is the one with an ``x-amz-copy-source`` header.
-    """
-
-    name: str
-    method: str
-    target: Target
-    action: str
-    handler: Handler
-    subresource: str = ""
-    copies: bool = False
-
-    def __post_init__(self) -> None:
-        assert self.action.startswith("s3:"), f"{self.name} needs an action"
-
-
-OPERATIONS: tuple[Operation, ...] = (
+_DONE: tuple[Operation, ...] = (
     Operation("ListBuckets", "GET", "service", "s3:ListAllMyBuckets", buckets.list_buckets),
     Operation("CreateBucket", "PUT", "bucket", "s3:CreateBucket", buckets.create_bucket),
     Operation("HeadBucket", "HEAD", "bucket", "s3:ListBucket", buckets.head_bucket),
@@ -80,7 +54,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GetObject", "GET", "object", "s3:GetObject", objects_get.get_object),
     Operation("HeadObject", "HEAD", "object", "s3:GetObject", objects_get.head_object),
     Operation("DeleteObject", "DELETE", "object", "s3:DeleteObject", delete.delete_object),
-    Operation("CopyObject", "PUT", "object", "s3:PutObject", copy.copy_object, copies=True),
+    Operation("CopyObject", "PUT", "object", "s3:PutObject", copy.copy_object, header="x-amz-copy-source"),
     Operation(
         "CreateMultipartUpload",
         "POST",
@@ -91,7 +65,13 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation("UploadPart", "PUT", "object", "s3:PutObject", multipart.upload_part, "uploadId"),
     Operation(
-        "UploadPartCopy", "PUT", "object", "s3:PutObject", copy.upload_part_copy, "uploadId", copies=True
+        "UploadPartCopy",
+        "PUT",
+        "object",
+        "s3:PutObject",
+        copy.upload_part_copy,
+        "uploadId",
+        header="x-amz-copy-source",
     ),
     Operation(
         "CompleteMultipartUpload",
@@ -217,6 +197,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "s3:GetLifecycleConfiguration",
         lifecycle.get_bucket_lifecycle_configuration,
         "lifecycle",
+        old_name="GetBucketLifecycle",
     ),
     Operation(
         "PutBucketLifecycleConfiguration",
@@ -225,6 +206,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "s3:PutLifecycleConfiguration",
         lifecycle.put_bucket_lifecycle_configuration,
         "lifecycle",
+        old_name="PutBucketLifecycle",
     ),
     Operation(
         "DeleteBucketLifecycle",
@@ -269,14 +251,19 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("RenameObject", "PUT", "object", "s3:PutObject", rename.rename_object, "renameObject"),
 )
 
-UNSUPPORTED_SUBRESOURCES = frozenset(
-    """accelerate acl analytics attributes cors encryption intelligent-tiering inventory legal-hold lifecycle logging
-    metrics notification object-lock ownershipControls policy policyStatus publicAccessBlock renameObject
-    replication requestPayment restore retention select session tagging torrent versions versioning website""".split()
-)
-"""Subresources of S3 that would change a request's meaning if they were ignored: answered with NotImplemented."""
+OPERATIONS: tuple[Operation, ...] = (*_DONE, *ACCESS, *STORED, *REFUSED)
 
-_BY_SHAPE = {(o.target, o.method, o.subresource, o.copies): o for o in OPERATIONS}
+
+def _by_shape() -> dict[tuple[Target, str, str], tuple[Operation, ...]]:
+    """The rows of each target, method and subresource; those first that ask for something more."""
+    rows: dict[tuple[Target, str, str], tuple[Operation, ...]] = {}
+    for row in sorted(OPERATIONS, key=lambda row: not (row.header or row.parameter)):
+        shape = (row.target, row.method, row.subresource)
+        rows[shape] = (*rows.get(shape, ()), row)
+    return rows
+
+
+_BY_SHAPE = _by_shape()
 _SUBRESOURCES = frozenset(o.subresource for o in OPERATIONS if o.subresource)
 _METHODS = {
     t: sorted({o.method for o in OPERATIONS if o.target == t}) for t in ("service", "bucket", "object")
@@ -284,20 +271,27 @@ _METHODS = {
 
 
 def find_operation(request: Request) -> Operation:
-    """The operation a request means. Raises MethodNotAllowed or NotImplementedS3."""
+    """The operation a request means. Raises MethodNotAllowed, and InvalidArgument for several at once.
+
+    A subresource is never ignored, wherever it stands: what looks like a DELETE of an object's tags must not delete
+    the object.
+    """
     target: Target = "service" if request.bucket is None else "bucket" if request.key is None else "object"
     subresource = ""
     for name in request.query:
-        if name in _SUBRESOURCES and (target, request.method, name, False) in _BY_SHAPE:
+        if name in _SUBRESOURCES:
+            if subresource:
+                raise InvalidArgument(
+                    f"Conflicting query string parameters: {subresource}, {name}",
+                    ArgumentName="ResourceType",
+                    ArgumentValue=subresource,
+                )
             subresource = name
-        elif name in UNSUPPORTED_SUBRESOURCES:
-            raise NotImplementedS3(Header=name)
-    copies = request.method == "PUT" and target == "object" and "x-amz-copy-source" in request.headers
-    operation = _BY_SHAPE.get((target, request.method, subresource, copies))
-    if operation is None:
-        raise MethodNotAllowed(
-            Method=request.method,
-            ResourceType=target.upper(),
-            headers=[(b"allow", ", ".join(_METHODS[target]).encode())],
-        )
-    return operation
+    for operation in _BY_SHAPE.get((target, request.method, subresource), ()):
+        if operation.is_meant(request):
+            return operation
+    raise MethodNotAllowed(
+        Method=request.method,
+        ResourceType=(subresource or target).upper(),
+        headers=[(b"allow", ", ".join(_METHODS[target]).encode())],
+    )

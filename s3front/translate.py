@@ -29,6 +29,20 @@ def to_s3_error(  # noqa: PLR0911, PLR0912 - a table, written as a match
             return s3.QuotaExceeded(BucketName=request.bucket, QuotaBytes=fault.quota_bytes)
         case catalog_errors.NoSuchKey():
             return s3.NoSuchKey(Key=(request.key or b"").decode())
+        case catalog_errors.NoSuchVersion():
+            return s3.NoSuchVersion(Key=(request.key or b"").decode(), VersionId=fault.version_id)
+        case catalog_errors.IsDeleteMarker():
+            return s3.MethodNotAllowed(
+                Method=request.method,
+                ResourceType="DeleteMarker",
+                headers=[(b"x-amz-delete-marker", b"true"), (b"x-amz-version-id", fault.version_id.encode())],
+            )
+        case catalog_errors.ObjectLocked():
+            return s3.AccessDenied("Access Denied because object protected by object lock.")
+        case catalog_errors.VersioningLocked():
+            return s3.InvalidBucketState(
+                "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."
+            )
         case catalog_errors.PreconditionFailed():
             return s3.PreconditionFailed(Condition=fault.condition)
         case catalog_errors.NoSuchUpload():

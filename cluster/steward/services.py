@@ -30,6 +30,7 @@ class StewardSettings:
     idle_s: float = 2.0
     retry_s: float = 30.0
     epoch_s: float = 900.0
+    lock_clock_s: float = 10.0
     completions_s: float = 3600.0
     completion_kept_ms: int = 24 * 3600 * 1000
     delete_deadline_s: float = 30.0

@@ -19,6 +19,7 @@ from cluster.steward.drain import DrainWatch
 from cluster.steward.extras import ExtraCollector
 from cluster.steward.garbage import GarbageCollector, Sweeper
 from cluster.steward.health import HealthWatch
+from cluster.steward.lock_clock import LockClockHand
 from cluster.steward.operations import OperationWatch
 from cluster.steward.orphans import OrphanCollector
 from cluster.steward.repairer import Repairer
@@ -84,6 +85,7 @@ class Worker:
         self._damage = DamageWatch(services, statuses)
         self._drains = DrainWatch(services)
         self._operations = OperationWatch(services)
+        self._lock_clock = LockClockHand(services)
         now = services.monotonic()
         self._units = [
             _Unit(self._fence, settings.idle_s, now),
@@ -94,6 +96,7 @@ class Worker:
             _Unit(lambda: self._scrubber.step(tenure), settings.idle_s, now),
             _Unit(lambda: self._drains.step(tenure), settings.idle_s, now),
             _Unit(lambda: self._operations.step(tenure), settings.progress_s, now),
+            _Unit(lambda: self._lock_clock.step(tenure), settings.lock_clock_s, now),
             _Unit(self._advance_epoch, settings.epoch_s, now + settings.epoch_s),
             _Unit(self._forget_completions, settings.completions_s, now),
             _Unit(self._begin_orphans, settings.orphans_s, now + settings.orphans_s),

@@ -20,6 +20,7 @@ from compose.cli.catalog_commands import catalog_app
 from compose.cli.doctor_command import doctor
 from compose.cli.events_command import events
 from compose.cli.key_commands import key_app
+from compose.cli.lock_commands import lock_clock_app
 from compose.cli.metrics_commands import metrics_app
 from compose.cli.node_commands import nodes_app
 from compose.cli.object_commands import object_app
@@ -162,6 +163,7 @@ app.add_typer(repair_app, name="repair")
 app.add_typer(scrub_app, name="scrub")
 app.add_typer(orphans_app, name="orphans")
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(lock_clock_app, name="lock-clock")
 
 
 def _run_process(context: typer.Context) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 
-from catalog import buckets
+from catalog import buckets, documents
 from catalog.errors import BucketExists
-from catalog.model import Bucket
+from catalog.model import Bucket, LockConfiguration, Versioning
+from catalog.transaction import Transaction
 from s3front import errors
 from s3front.body import read_body
+from s3front.handlers import bucket_tags
 from s3front.handlers.owner import OWNER_ID, owner_xml
 from s3front.handlers.paging import decode_token, encode_token, integer_parameter
 from s3front.limits import XML_BODY_BYTES_MAX
@@ -17,10 +19,14 @@ from s3front.response import Response, header, xml_response
 from s3front.services import FrontServices
 from s3front.wire import xml
 from s3front.wire.headers import iso_date
+from s3front.wire.tagging import bucket_element_tags
 from s3front.wire.xml_writer import document, element, optional, text
 
 DEFAULT_REGION = "us-east-1"
 BUCKETS_MAX = 10_000
+LOCK_HEADER = "x-amz-bucket-object-lock-enabled"
+OWNERSHIP_HEADER = "x-amz-object-ownership"
+OWNERSHIPS = ("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter")
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-")
 
 
@@ -76,26 +82,60 @@ async def create_bucket(services: FrontServices, request: Request) -> Response:
     assert name is not None
     if not is_valid_bucket_name(name):
         raise errors.InvalidBucketName(BucketName=name)
-    if request.headers.get("x-amz-bucket-object-lock-enabled", "").lower() == "true":
-        raise errors.NotImplementedS3(Header="x-amz-bucket-object-lock-enabled")
+    locks, ownership = wants_lock(request), _wanted_ownership(request)
     region = services.settings.region
-    check_location(await read_body(services, request, XML_BODY_BYTES_MAX), region)
+    tags = parse_configuration(await read_body(services, request, XML_BODY_BYTES_MAX), region)
+
+    def create(tx: Transaction) -> None:
+        bucket = buckets.create(
+            tx,
+            name=name,
+            owner=OWNER_ID,
+            region=region,
+            versioning=Versioning.ENABLED if locks else Versioning.NEVER,
+            lock=LockConfiguration() if locks else None,
+        )
+        if ownership is not None:
+            rule = element("Rule", text("ObjectOwnership", ownership))
+            documents.put(tx, bucket.id, documents.OWNERSHIP, document("OwnershipControls", rule))
+        if tags:
+            bucket_tags.store(tx, bucket.id, tags)
+
     try:
-        await services.catalog.write(lambda tx: buckets.create(tx, name=name, owner=OWNER_ID, region=region))
+        await services.catalog.write(create)
     except BucketExists as exists:
         if exists.owner != OWNER_ID or region != DEFAULT_REGION:
             raise
     return Response(headers=[header("location", f"/{name}")])
 
 
-def check_location(body: bytes, region: str) -> None:
-    """Raise unless the CreateBucketConfiguration (or its absence) means `region`."""
+def wants_lock(request: Request) -> bool:
+    """Whether the new bucket is to have object lock, for good. Raises InvalidArgument."""
+    value = request.headers.get(LOCK_HEADER, "false")
+    if value.lower() not in ("true", "false"):
+        raise errors.InvalidArgument(ArgumentName=LOCK_HEADER, ArgumentValue=value)
+    return value.lower() == "true"
+
+
+def _wanted_ownership(request: Request) -> str | None:
+    value = request.headers.get(OWNERSHIP_HEADER)
+    if value is not None and value not in OWNERSHIPS:
+        raise errors.InvalidArgument(
+            f"Invalid {OWNERSHIP_HEADER} header: {value}", ArgumentName=OWNERSHIP_HEADER, ArgumentValue=value
+        )
+    return value
+
+
+def parse_configuration(body: bytes, region: str) -> dict[str, str]:
+    """The tags of a CreateBucketConfiguration, if there is one. Raises unless it (or its absence) means `region`."""
     if not body:
-        return
+        return {}
     root = xml.parse(body, root="CreateBucketConfiguration", max_bytes=XML_BODY_BYTES_MAX)
     wanted = root.text("LocationConstraint")
     if wanted and wanted != region:
         raise errors.InvalidLocationConstraint(LocationConstraint=wanted)
+    tags = root.child("Tags")
+    return {} if tags is None else bucket_element_tags(tags)
 
 
 async def head_bucket(services: FrontServices, request: Request) -> Response:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from msgspec import Struct
+
 from catalog import objects
 from catalog.errors import CatalogError
 from catalog.model import Condition, DeleteResult
@@ -12,15 +14,15 @@ from s3front import errors
 from s3front.body import read_body
 from s3front.errors import S3Error
 from s3front.handlers.buckets import require_bucket
-from s3front.handlers.versions import check_version_id
+from s3front.handlers.one_version import named_version
 from s3front.limits import DELETE_KEYS_MAX, XML_BODY_BYTES_MAX
 from s3front.request import Request, check_key
-from s3front.response import Response, xml_response
+from s3front.response import Header, Response, header, xml_response
 from s3front.services import FrontServices
 from s3front.translate import to_s3_error
 from s3front.wire import xml
-from s3front.wire.conditions import unquote_etag
-from s3front.wire.xml_writer import document, element, text
+from s3front.wire.conditions import delete_condition
+from s3front.wire.xml_writer import document, element, optional, text
 
 DELETES_PER_TRANSACTION = 50
 """Few enough that no other request waits long behind them for the writer."""
@@ -28,25 +30,61 @@ DELETES_PER_TRANSACTION = 50
 Outcome = S3Error | CatalogError | DeleteResult
 
 
+class _Delete(Struct, frozen=True):
+    """One delete: of a key, or of one of its versions; `refusal` was found before anything was deleted."""
+
+    key: str
+    version_id: str | None
+    condition: Condition | None
+    refusal: S3Error | None = None
+
+    def run(self, tx: Transaction, bucket_id: int, *, bypass: bool) -> DeleteResult:
+        """In a transaction. Raises what `objects.delete` and `objects.delete_version` raise, before they write."""
+        key = self.key.encode()
+        if self.version_id is None:
+            return objects.delete(tx, bucket_id=bucket_id, key=key, condition=self.condition)
+        return objects.delete_version(
+            tx,
+            bucket_id=bucket_id,
+            key=key,
+            version_id=self.version_id,
+            bypass_governance=bypass,
+            condition=self.condition,
+        )
+
+
 async def delete_object(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html
 
-    Deleting a key that is not there succeeds, as on AWS.
+    Deleting what is not there succeeds, as on AWS.
     """
     bucket = await require_bucket(services, request)
-    check_version_id(request)
-    key = request.key
-    assert key is not None
-    condition = delete_condition(request.headers.get("if-match"))
-    await services.catalog.write(
-        lambda tx: objects.delete(tx, bucket_id=bucket.id, key=key, condition=condition), frees=True
+    assert request.key is not None
+    headers = request.headers
+    condition = delete_condition(
+        headers.get("if-match"),
+        headers.get("x-amz-if-match-last-modified-time"),
+        headers.get("x-amz-if-match-size"),
     )
-    return Response(204)
+    delete = _Delete(request.key.decode(), named_version(request), condition)
+    bypass = bypasses_governance(request)
+    frees = delete.version_id is not None or not bucket.is_versioned  # a delete marker takes space
+    result = await services.catalog.write(lambda tx: delete.run(tx, bucket.id, bypass=bypass), frees=frees)
+    return Response(204, _headers(result) if bucket.is_versioned else [])
 
 
-def delete_condition(etag: str | None) -> Condition | None:
-    """The condition of one delete, from its If-Match or its ETag element."""
-    return None if etag is None else Condition(if_match=unquote_etag(etag))
+def _headers(result: DeleteResult) -> list[Header]:
+    headers: list[Header] = []
+    if result.delete_marker:
+        headers.append((b"x-amz-delete-marker", b"true"))
+    if result.version_id is not None:
+        headers.append(header("x-amz-version-id", result.version_id))
+    return headers
+
+
+def bypasses_governance(request: Request) -> bool:
+    """Whether the request asks for ``x-amz-bypass-governance-retention``."""
+    return request.headers.get("x-amz-bypass-governance-retention", "").lower() == "true"
 
 
 async def delete_objects(services: FrontServices, request: Request) -> Response:
@@ -63,54 +101,64 @@ async def delete_objects(services: FrontServices, request: Request) -> Response:
     if not 1 <= len(wanted) <= DELETE_KEYS_MAX:
         raise errors.MalformedXML
     quiet = root.boolean("Quiet")
+    bypass = bypasses_governance(request)
     deletes = [_wanted_delete(item) for item in wanted]
     outcomes: list[Outcome] = []
     for at in range(0, len(deletes), DELETES_PER_TRANSACTION):
         group = deletes[at : at + DELETES_PER_TRANSACTION]
         outcomes += await services.catalog.write(
-            partial(_delete_each, bucket_id=bucket.id, deletes=group), frees=True
+            partial(_delete_each, bucket_id=bucket.id, deletes=group, bypass=bypass), frees=True
         )
-    results = [
-        _result_xml(
-            key, to_s3_error(outcome, request) if isinstance(outcome, CatalogError) else outcome, quiet
-        )
-        for (key, _, _), outcome in zip(deletes, outcomes, strict=True)
-    ]
+    results: list[str] = []
+    for delete, outcome in zip(deletes, outcomes, strict=True):
+        told = to_s3_error(outcome, request) if isinstance(outcome, CatalogError) else outcome
+        if isinstance(told, S3Error):
+            results.append(_error_xml(delete, told))
+        elif not quiet:
+            results.append(_deleted_xml(delete, told))
     return xml_response(document("DeleteResult", *results))
 
 
-def _wanted_delete(item: xml.Element) -> tuple[str, S3Error | None, Condition | None]:
-    """Key, why it can't be deleted (found before anything is), and the condition of one ``Object`` element."""
+def _wanted_delete(item: xml.Element) -> _Delete:
+    """One ``Object`` element."""
     key = item.required_text("Key")
-    version = item.text("VersionId")
+    condition = delete_condition(item.text("ETag"), item.text("LastModifiedTime"), item.text("Size"))
     refusal: S3Error | None = None
     try:
         check_key(key.encode())
     except S3Error as error:
         refusal = error
-    if version not in (None, "", "null"):
-        refusal = errors.NoSuchVersion(Key=key, VersionId=version)
-    return key, refusal, delete_condition(item.text("ETag"))
+    return _Delete(key, item.text("VersionId") or None, condition, refusal)
 
 
-def _delete_each(
-    tx: Transaction, bucket_id: int, deletes: list[tuple[str, S3Error | None, Condition | None]]
-) -> list[Outcome]:
-    """Some keys in one transaction. `objects.delete` refuses before it writes, so one refusal leaves the rest whole."""
+def _delete_each(tx: Transaction, bucket_id: int, deletes: list[_Delete], bypass: bool) -> list[Outcome]:
+    """Some keys in one transaction. Each refuses before it writes, so one refusal leaves the rest whole."""
     outcomes: list[Outcome] = []
-    for key, refusal, condition in deletes:
+    for delete in deletes:
         try:
-            outcomes.append(
-                refusal or objects.delete(tx, bucket_id=bucket_id, key=key.encode(), condition=condition)
-            )
+            outcomes.append(delete.refusal or delete.run(tx, bucket_id, bypass=bypass))
         except CatalogError as fault:
             outcomes.append(fault)
     return outcomes
 
 
-def _result_xml(key: str, outcome: S3Error | DeleteResult, quiet: bool) -> str:
-    if isinstance(outcome, S3Error):
-        return element(
-            "Error", text("Key", key), text("Code", outcome.code), text("Message", outcome.message)
-        )
-    return "" if quiet else element("Deleted", text("Key", key))
+def _error_xml(delete: _Delete, error: S3Error) -> str:
+    return element(
+        "Error",
+        text("Key", delete.key),
+        optional("VersionId", delete.version_id),
+        text("Code", error.code),
+        text("Message", error.message),
+    )
+
+
+def _deleted_xml(delete: _Delete, result: DeleteResult) -> str:
+    """A delete without a version id tells of the marker it made, one with an id of the version or marker it removed."""
+    marker = result.version_id if result.delete_marker else None
+    return element(
+        "Deleted",
+        text("Key", delete.key),
+        optional("VersionId", delete.version_id),
+        optional("DeleteMarker", result.delete_marker or None),
+        optional("DeleteMarkerVersionId", marker),
+    )

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from catalog import lookup
-from catalog.model import ObjectRow
+from catalog.model import Bucket, MarkerRow, ObjectRow
+from catalog.versions import NULL_VERSION
+from cluster.reports.moments import iso_at
 from s3front import errors
-from s3front.handlers.buckets import check_bucket
+from s3front.handlers.buckets import check_bucket, require_bucket
 from s3front.handlers.object_stream import open_pieces
-from s3front.handlers.versions import check_version_id
+from s3front.handlers.one_version import named_version
 from s3front.limits import PART_NUMBER_MAX
 from s3front.request import Request
-from s3front.response import Header, Response
+from s3front.response import Header, Response, header
 from s3front.services import FrontServices
 from s3front.wire.checksum_headers import checksum_headers
 from s3front.wire.conditions import check_read, read_conditions
@@ -29,22 +31,60 @@ class Selection(NamedTuple):
     parts_count: int | None = None
 
 
-async def find_object(services: FrontServices, request: Request) -> ObjectRow:
-    """The current object that the request names. Raises NoSuchBucket, NoSuchKey, NoSuchVersion, AccessDenied."""
+async def find_object(services: FrontServices, request: Request) -> tuple[Bucket, ObjectRow]:
+    """The bucket, and the version that the request names: the current one without ``versionId``. Raises NoSuchBucket,
+    NoSuchKey, NoSuchVersion, MethodNotAllowed (a delete marker is named), AccessDenied."""
     assert request.bucket is not None
     assert request.key is not None
-    bucket, row = await lookup.find(services.catalog, request.bucket, request.key)
-    check_bucket(request, bucket)
+    if "versionId" in request.query:
+        bucket = await require_bucket(services, request)
+        return bucket, await _named_version(services, request, bucket)
+    found, row = await lookup.find(services.catalog, request.bucket, request.key)
+    bucket = check_bucket(request, found)
     if row is None:
-        raise errors.NoSuchKey(Key=request.key.decode())
-    check_version_id(request)
-    return row
+        raise errors.NoSuchKey(
+            Key=request.key.decode(), headers=await _marker_headers(services, request, bucket)
+        )
+    return bucket, row
+
+
+async def _named_version(services: FrontServices, request: Request, bucket: Bucket) -> ObjectRow:
+    version_id = named_version(request)
+    assert version_id is not None
+    assert request.key is not None
+    found = await lookup.lookup_version(services.catalog, bucket.id, request.key, version_id)
+    if found is None:
+        raise errors.NoSuchVersion(Key=request.key.decode(), VersionId=version_id)
+    if isinstance(found, MarkerRow):
+        raise errors.MethodNotAllowed(
+            Method=request.method,
+            ResourceType="DeleteMarker",
+            headers=[
+                (b"allow", b"DELETE"),
+                (b"last-modified", http_date(found.modified_ms)),
+                *_headers_of_marker(found),
+            ],
+        )
+    return found
+
+
+async def _marker_headers(services: FrontServices, request: Request, bucket: Bucket) -> list[Header]:
+    """What a 404 tells of the delete marker that is the cause of it, if one is."""
+    assert request.key is not None
+    if not bucket.is_versioned:
+        return []
+    marker = await lookup.latest_marker(services.catalog, bucket.id, request.key)
+    return [] if marker is None else _headers_of_marker(marker)
+
+
+def _headers_of_marker(marker: MarkerRow) -> list[Header]:
+    return [(b"x-amz-delete-marker", b"true"), header("x-amz-version-id", marker.version_id or NULL_VERSION)]
 
 
 async def get_object(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html"""
-    row = await find_object(services, request)
-    selection, headers = _prepare(request, row)
+    bucket, row = await find_object(services, request)
+    selection, headers = _prepare(request, bucket, row)
     start, stop = selection.start, selection.stop
     if start == stop:
         return Response(selection.status, headers)
@@ -54,14 +94,16 @@ async def get_object(services: FrontServices, request: Request) -> Response:
 
 async def head_object(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
-    row = await find_object(services, request)
-    selection, headers = _prepare(request, row)
+    bucket, row = await find_object(services, request)
+    selection, headers = _prepare(request, bucket, row)
     return Response(selection.status, headers, content_length=selection.stop - selection.start)
 
 
-def _prepare(request: Request, row: ObjectRow) -> tuple[Selection, list[Header]]:
+def _prepare(request: Request, bucket: Bucket, row: ObjectRow) -> tuple[Selection, list[Header]]:
     """Conditions, range and headers of GET and HEAD. Raises NotModified, PreconditionFailed, InvalidRange …"""
     headers = _object_headers(row)
+    if bucket.is_versioned:
+        headers.append(header("x-amz-version-id", row.version_id or NULL_VERSION))
     conditions = read_conditions(request.headers)
     if conditions is not None:
         check_read(conditions, row.etag, row.modified_ms, tuple(headers[:2]))
@@ -99,6 +141,14 @@ def _object_headers(row: ObjectRow) -> list[Header]:
         headers.append((METADATA_PREFIX + name.encode("latin-1"), value.encode("latin-1")))
     if attributes.storage_class != "STANDARD":
         headers.append((b"x-amz-storage-class", attributes.storage_class.encode()))
+    if attributes.tags:
+        headers.append((b"x-amz-tagging-count", b"%d" % len(attributes.tags)))
+    if attributes.retention is not None:
+        headers.append((b"x-amz-object-lock-mode", attributes.retention.mode.encode()))
+        until = iso_at(attributes.retention.until_ms)
+        headers.append((b"x-amz-object-lock-retain-until-date", until.encode()))
+    if attributes.legal_hold is not None:
+        headers.append((b"x-amz-object-lock-legal-hold", b"ON" if attributes.legal_hold else b"OFF"))
     return headers
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from catalog import objects, usage
-from catalog.model import Attributes, Condition
+from catalog.model import Condition
 from s3front.blob_store import store_blob
 from s3front.body import Body
+from s3front.handlers import new_version
 from s3front.handlers.buckets import require_bucket
+from s3front.handlers.one_version import version_headers
 from s3front.limits import OBJECT_BYTES_MAX_SINGLE_PUT
 from s3front.request import Request
 from s3front.response import Response, header
 from s3front.services import FrontServices
 from s3front.wire.checksum_headers import checksum_headers
 from s3front.wire.conditions import write_conditions
-from s3front.wire.headers import object_headers
-from s3front.wire.storage_class import storage_class
 
 
 async def put_object(services: FrontServices, request: Request) -> Response:
@@ -22,29 +24,34 @@ async def put_object(services: FrontServices, request: Request) -> Response:
     bucket = await require_bucket(services, request)
     key = request.key
     assert key is not None
-    kept = object_headers(request.header_list)
-    kind = storage_class(request.headers)
+    described = new_version.described(services, request, bucket)
     condition = write_precondition(request)
     if bucket.quota_bytes is not None:
         # What can't be kept need not be sent: a client that waits for "100 Continue" saves the upload.
         size = Body(request, OBJECT_BYTES_MAX_SINGLE_PUT).size
         await usage.check_before_body(services.catalog, bucket, key, size)
     stored = await store_blob(services, request, bytes_max=OBJECT_BYTES_MAX_SINGLE_PUT)
-    attributes = Attributes(kept.headers, kept.metadata, stored.checksum, kind)
-    await services.catalog.write(
+    attributes = structs.replace(described.attributes, checksum=stored.checksum)
+    result = await services.catalog.write(
         lambda tx: objects.put(
             tx,
             bucket_id=bucket.id,
             key=key,
             blob=stored.blob,
             etag=stored.md5_hex,
-            content_type=kept.content_type,
+            content_type=described.content_type,
             attributes=attributes,
             condition=condition,
         ),
         blob=stored.blob,
     )
-    return Response(headers=[header("etag", f'"{stored.md5_hex}"'), *checksum_headers(stored.echo)])
+    return Response(
+        headers=[
+            header("etag", f'"{stored.md5_hex}"'),
+            *version_headers(result.version_id),
+            *checksum_headers(stored.echo),
+        ]
+    )
 
 
 def write_precondition(request: Request) -> Condition | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import NamedTuple
 
-from s3front.errors import Header, NotImplementedS3, NotModified, PreconditionFailed
+from catalog.model import Condition
+from s3front.errors import Header, InvalidArgument, NotImplementedS3, NotModified, PreconditionFailed
 from s3front.wire.headers import parse_http_date
 
 _NAMES = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
@@ -60,6 +62,40 @@ def write_conditions(headers: Mapping[str, str]) -> WriteConditions | None:
             additionalMessage="We don't accept the provided value of If-None-Match header for this API",
         )
     return WriteConditions(None if if_match is None else unquote_etag(if_match), if_none_match is not None)
+
+
+def delete_condition(etag: str | None, modified: str | None, size: str | None) -> Condition | None:
+    """What must be true of the version that a delete removes or hides: If-Match or its ETag element,
+    ``x-amz-if-match-last-modified-time`` and ``x-amz-if-match-size`` or the elements for them; None without any.
+
+    Raises InvalidArgument for what is no time or size.
+    """
+    if etag is None and modified is None and size is None:
+        return None
+    return Condition(
+        if_match=None if etag is None else unquote_etag(etag),
+        if_match_modified_ms=None if modified is None else _modified_ms(modified),
+        if_match_size=None if size is None else _size(size),
+    )
+
+
+def _modified_ms(value: str) -> int:
+    second = parse_http_date(value)
+    if second is not None:
+        return second * 1000
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise InvalidArgument(
+            "Invalid last modified time", ArgumentName="LastModifiedTime", ArgumentValue=value
+        ) from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()) * 1000
+
+
+def _size(value: str) -> int:
+    if not (value.isascii() and value.isdigit()) or len(value) > 18:
+        raise InvalidArgument("Invalid size", ArgumentName="Size", ArgumentValue=value)
+    return int(value)
 
 
 def check_read(conditions: Conditions, etag: str, modified_ms: int, headers: tuple[Header, ...] = ()) -> None:

@@ -12,7 +12,8 @@ from functools import lru_cache
 from time import gmtime, strftime
 from typing import NamedTuple
 
-from s3front.errors import InvalidArgument, MetadataTooLarge
+from cluster.reports.moments import ms_of
+from s3front.errors import InvalidArgument, InvalidRedirectLocation, MetadataTooLarge
 
 METADATA_PREFIX = b"x-amz-meta-"
 METADATA_BYTES_MAX = 2048
@@ -20,13 +21,16 @@ METADATA_BYTES_MAX = 2048
 
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 
+REDIRECT_HEADER = "x-amz-website-redirect-location"
+REDIRECT_CHARS_MAX = 2048
+
 KEPT_HEADERS = (
     "cache-control",
     "content-disposition",
     "content-encoding",
     "content-language",
     "expires",
-    "x-amz-website-redirect-location",
+    REDIRECT_HEADER,
 )
 """Stored as sent, beside Content-Type, and returned by GET and HEAD."""
 
@@ -61,7 +65,8 @@ class ObjectHeaders(NamedTuple):
 
 
 def object_headers(headers: Iterable[tuple[bytes, bytes]]) -> ObjectHeaders:
-    """The headers to store, from a request's lower-case names and raw values. Raises MetadataTooLarge.
+    """The headers to store, from a request's lower-case names and raw values. Raises MetadataTooLarge and
+    InvalidRedirectLocation.
 
     Several headers of one name are joined by commas. ``aws-chunked`` is the transfer's, not the object's, and
     leaves Content-Encoding.
@@ -78,6 +83,8 @@ def object_headers(headers: Iterable[tuple[bytes, bytes]]) -> ObjectHeaders:
             _add(kept, name, raw_value)
     if metadata:
         _check_size(metadata)
+    if REDIRECT_HEADER in kept:
+        _check_redirect(kept[REDIRECT_HEADER])
     if "content-encoding" in kept:
         encoding = without_aws_chunked(kept.pop("content-encoding"))
         if encoding:
@@ -94,6 +101,15 @@ def _check_size(metadata: Mapping[str, str]) -> None:
     size = sum(len(name) + len(value) for name, value in metadata.items())
     if size > METADATA_BYTES_MAX:
         raise MetadataTooLarge(Size=size, MaxSizeAllowed=METADATA_BYTES_MAX)
+
+
+def _check_redirect(location: str) -> None:
+    if not location.startswith(("/", "http://", "https://")):
+        raise InvalidRedirectLocation
+    if len(location) > REDIRECT_CHARS_MAX:
+        raise InvalidRedirectLocation(
+            f"The length of website redirect location cannot exceed {REDIRECT_CHARS_MAX:,} characters."
+        )
 
 
 def without_aws_chunked(content_encoding: str) -> str:
@@ -156,6 +172,18 @@ def iso_date(ms: int) -> str:
 @lru_cache(maxsize=4096)
 def _iso_second(second: int) -> str:
     return strftime("%Y-%m-%dT%H:%M:%S.000Z", gmtime(second))
+
+
+def parse_iso_date(value: str) -> int | None:
+    """Milliseconds since 1970 of an ISO 8601 date with or without time and zone (UTC without one), as XML bodies and
+    lock headers have them; None when it is no such date, or before 1970. Finer parts are cut off."""
+    text = value.strip()
+    if len(text) > _DATE_CHARS_MAX or text.isdigit():
+        return None
+    try:
+        return ms_of(text)
+    except ValueError:
+        return None
 
 
 def parse_http_date(value: str) -> int | None:

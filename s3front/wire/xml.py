@@ -41,6 +41,11 @@ class Element:
         text: str | None = self._node.text
         return text or ""
 
+    def attribute(self, namespace: str, name: str) -> str | None:
+        """The attribute of that name in the namespace; None without one."""
+        value: str | None = self._node.get(f"{{{namespace}}}{name}")
+        return value
+
     def __iter__(self) -> Iterator[Element]:
         return map(Element, self._node)
 

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import catalog as catalog_package
-from catalog import engine, lookup, objects
+from catalog import lookup, objects
 from catalog.engine import Catalog, CatalogSettings
 from catalog.model import Attributes, Condition, NewBlob, PutResult, Source
+from tests.catalog.fresh import fresh_catalog
 
 ROOT = Path(catalog_package.__file__).parent.parent
 CLUSTER_ID = b"cluster-of-tests"
@@ -35,7 +36,7 @@ class SqliteStore:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "catalog.sqlite"
-        engine.create(self.path, cluster_id=CLUSTER_ID, nodes_hold_data=False)
+        fresh_catalog(self.path, cluster_id=CLUSTER_ID)
 
     def open(self, clock: Clock, settings: CatalogSettings | None = None) -> Catalog:
         """One more opening, not started."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.chaos.run import chaos
 
 SEED = 4
-SECONDS = 12.0
+SECONDS = 8.0
 
 
 def test_p1_p2_p3_p4_hold_under_random_faults() -> None:

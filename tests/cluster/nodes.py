@@ -1,42 +1,47 @@
-"""Real node processes for the tests: started, killed, frozen, started again, on a socket that stays."""
+"""Real node processes for the tests: started, killed, frozen, started again, on a socket that stays.
 
+They are forked from a process that has loaded a node's modules once, because hundreds are started in a run.
+"""
+
+import asyncio
 import contextlib
+import multiprocessing
 import os
-import select
 import signal
 import socket
-import subprocess
-import sys
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import ClassVar, Self
 
+from cluster.node.config import NodeConfig
 from cluster.node.files import RealFiles
 from cluster.node.identity import initialise
+from cluster.node.server import open_service, run
 from cluster.topology import NodeInfo
 
-REPOSITORY = Path(__file__).parents[2]
 CLUSTER_ID = b"test cluster 016"
 SECRET = b"a secret of at least 32 bytes...!"
 START_S_MAX = 20.0
 
-_CHILD = """
-import asyncio, pathlib, socket, sys
-from cluster.node.config import NodeConfig
-from cluster.node.server import serve
-directory, fd, cluster_id, secret = sys.argv[1:]
-config = NodeConfig(
-    directory=pathlib.Path(directory), cluster_id=bytes.fromhex(cluster_id), secret=bytes.fromhex(secret),
-    reserve_bytes=1 << 20,
-)
-ready = lambda: (sys.stdout.write("ready\\n"), sys.stdout.flush())
-asyncio.run(serve(config, socket.socket(fileno=int(fd)), ready))
-"""
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([__name__])
+
+
+def _serve(directory: Path, listening: socket.socket, starter: Connection, files: type[RealFiles]) -> None:
+    """The whole life of a node's process."""
+    config = NodeConfig(directory=directory, cluster_id=CLUSTER_ID, secret=SECRET, reserve_bytes=1 << 20)
+
+    async def serve() -> None:
+        await run(await open_service(config, files()), listening, lambda: starter.send("ready"))
+
+    asyncio.run(serve())
 
 
 class RealNode:
-    """One node with a directory of its own. `info` is how the front side knows it; `child` is its program."""
+    """One node with a directory of its own. `info` is how the front side knows it; `files` is its disk."""
 
-    child: ClassVar[str] = _CHILD
+    files: ClassVar[type[RealFiles]] = RealFiles
 
     def __init__(self, directory: Path, number: int) -> None:
         self.directory = directory / f"node-{number}"
@@ -54,26 +59,26 @@ class RealNode:
         self.info = NodeInfo(
             number, self.node_id, f"node-{number}", f"region-{number}", "a", self._socket.getsockname()
         )
-        self._process: subprocess.Popen[str] | None = None
+        self._process: ForkServerProcess | None = None
+        self._starting: Connection | None = None
 
     def launch(self) -> None:
         """Start the process; `wait_ready` must follow."""
-        fd = self._socket.fileno()
-        arguments = [str(self.directory), str(fd), CLUSTER_ID.hex(), SECRET.hex()]
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", self.child, *arguments],
-            pass_fds=[fd],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._starting, starter = _FORKS.Pipe(duplex=False)
+        with starter:
+            self._process = _FORKS.Process(
+                target=_serve, args=(self.directory, self._socket, starter, self.files), daemon=True
+            )
+            self._process.start()
 
     def wait_ready(self) -> None:
-        process = self._running()
-        assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], START_S_MAX)
-        assert ready, f"node {self.info.number} did not start in time"
-        assert process.stdout.readline() == "ready\n", f"node {self.info.number} did not start"
+        assert self._starting is not None
+        with self._starting as starting:
+            assert starting.poll(START_S_MAX), f"node {self.info.number} did not start in time"
+            try:
+                starting.recv()
+            except EOFError:
+                raise AssertionError(f"node {self.info.number} did not start") from None
 
     def start(self) -> None:
         self.launch()
@@ -88,15 +93,20 @@ class RealNode:
         """SIGKILL, and wait until it is gone."""
         process, self._process = self._running(), None
         process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        process.join()
+        process.close()
 
     def freeze(self) -> None:
-        os.kill(self._running().pid, signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        os.kill(self._running().pid, signal.SIGCONT)
+        os.kill(self.pid, signal.SIGCONT)
+
+    @property
+    def pid(self) -> int:
+        pid = self._running().pid
+        assert pid is not None
+        return pid
 
     def damage(self, needle: bytes) -> None:
         """Flip one bit of the record that holds `needle` in a segment file, behind the node's back."""
@@ -117,7 +127,7 @@ class RealNode:
             self.kill()
         self._socket.close()
 
-    def _running(self) -> subprocess.Popen[str]:
+    def _running(self) -> ForkServerProcess:
         assert self._process is not None, "the node does not run"
         return self._process
 

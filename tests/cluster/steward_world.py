@@ -9,7 +9,7 @@ from pathlib import Path
 
 from catalog import buckets, leases, lookup, objects, work
 from catalog import nodes as catalog_nodes
-from catalog.engine import Catalog, CatalogSettings, create
+from catalog.engine import Catalog, CatalogSettings
 from catalog.model import Attributes, BlobRow, Event, FaultReport, NewBlob, NodeRow
 from cluster import wire
 from cluster.blob_reader import BlobReader
@@ -26,6 +26,7 @@ from cluster.stripe_read import MISSING, Fault
 from cluster.topology import NodeInfo, NodeSet
 from codec.block import BlockKey, pack_key
 from codec.geometry import Geometry
+from tests.catalog.fresh import fresh_catalog
 from tests.cluster.nodes import CLUSTER_ID, SECRET, RealNode, RealNodes
 
 STRIPE = 4096
@@ -330,7 +331,7 @@ async def linked_as_steward(running: RealNodes) -> AsyncIterator[NodeSet]:
 @asynccontextmanager
 async def new_world(path: Path, running: RealNodes, k: int = 2, m: int = 1) -> AsyncIterator[World]:
     """A new store: catalog with the nodes registered and one bucket."""
-    create(path, cluster_id=CLUSTER_ID, nodes_hold_data=False)
+    fresh_catalog(path, cluster_id=CLUSTER_ID)
     async with opened(path) as catalog, linked_as_steward(running) as linked:
         made = World(catalog, linked, k, m)
         for info in running.infos:

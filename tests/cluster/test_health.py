@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from catalog import leases, work
 from catalog import nodes as catalog_nodes
-from catalog.engine import Catalog, CatalogSettings, create
+from catalog.engine import Catalog, CatalogSettings
 from cluster import wire
 from cluster.link import LinkSettings
 from cluster.steward import progress
@@ -21,6 +21,7 @@ from cluster.steward.progress import PAUSE_MS_MAX, RepairPause
 from cluster.steward.services import StewardServices, StewardSettings
 from cluster.steward.tenure import Tenure
 from cluster.topology import NodeSet
+from tests.catalog.fresh import fresh_catalog
 from tests.cluster.conftest import until
 from tests.cluster.nodes import CLUSTER_ID, SECRET, RealNodes
 from tests.cluster.proxy import Proxy
@@ -77,7 +78,7 @@ def linked_to(running: RealNodes) -> NodeSet:
 
 
 async def opened(stack: AsyncExitStack, path: Path, running: RealNodes, linked: NodeSet) -> Ward:
-    create(path, cluster_id=CLUSTER_ID, nodes_hold_data=False)
+    fresh_catalog(path, cluster_id=CLUSTER_ID)
     catalog = Catalog.open(path, CatalogSettings(ballast_bytes=1 << 16))
     await catalog.start()
     stack.push_async_callback(catalog.close)

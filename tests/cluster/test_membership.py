@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import pytest
 
 from catalog import buckets, leases, nodes, objects, work
-from catalog.engine import Catalog, create
+from catalog.engine import Catalog
 from catalog.model import Attributes, NewBlob, NodeRow
 from catalog.transaction import Transaction
 from cluster.errors import LinkDown
@@ -22,6 +22,7 @@ from cluster.steward.health import HealthWatch
 from cluster.steward.services import StewardServices
 from cluster.steward.tenure import Tenure
 from compose.data_dir import DataDir
+from tests.catalog.fresh import fresh_catalog
 
 if TYPE_CHECKING:
     from cluster.topology import NodeSet
@@ -103,7 +104,7 @@ class Store:
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """Three nodes that are up."""
     path = DataDir(tmp_path).catalog
-    create(path, cluster_id=CLUSTER_ID, nodes_hold_data=False)
+    fresh_catalog(path, cluster_id=CLUSTER_ID)
     catalog = Catalog.open(path)
     await catalog.start()
     made = Store(tmp_path, catalog)

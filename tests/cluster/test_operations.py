@@ -11,7 +11,7 @@ import pytest
 
 from catalog import lookup as catalog_lookup
 from catalog import nodes, operations, placements, schema, work
-from catalog.engine import Catalog, create
+from catalog.engine import Catalog
 from catalog.model import FaultReport, Run
 from catalog.statement import Statement
 from catalog.transaction import Transaction
@@ -32,6 +32,7 @@ from cluster.operations import (
 from cluster.steward import progress
 from cluster.steward.progress import PAUSE_MS_MAX, RepairPause, ScrubProgress, ScrubRequest
 from compose.data_dir import DataDir
+from tests.catalog.fresh import fresh_catalog
 from tests.cluster.test_membership import CLUSTER_ID, Store
 
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class Office(Store):
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Office]:
     """Three nodes that are up."""
-    create(DataDir(tmp_path).catalog, cluster_id=CLUSTER_ID, nodes_hold_data=False)
+    fresh_catalog(DataDir(tmp_path).catalog, cluster_id=CLUSTER_ID)
     catalog = Catalog.open(DataDir(tmp_path).catalog)
     await catalog.start()
     made = Office(tmp_path, catalog)

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 
 from catalog import blobs, leases, lookup, schema, uploads, work
 from catalog import nodes as catalog_nodes
-from catalog.engine import create
 from catalog.errors import Changed, HorizonPassed, LeaseLost
 from catalog.model import Attributes, GarbageItem
 from catalog.statement import Statement, constant
@@ -26,6 +25,7 @@ from cluster.steward.tenure import Tenure
 from cluster.steward.worker import Candidate, Worker, run
 from cluster.topology import NodeSet
 from codec.block import BlockKey, pack_key
+from tests.catalog.fresh import fresh_catalog
 from tests.cluster.conftest import until
 from tests.cluster.nodes import CLUSTER_ID, SECRET, RealNodes
 from tests.cluster.proxy import Proxy
@@ -212,7 +212,7 @@ async def test_s18_nodes_refuse_an_empty_catalog(world: World, tmp_path: Path, o
     await worker_of(world.services(), tenure).step()
     other = tmp_path / "other" / "catalog.sqlite"
     other.parent.mkdir()
-    create(other, cluster_id=CLUSTER_ID, nodes_hold_data=False)
+    fresh_catalog(other, cluster_id=CLUSTER_ID)
     async with opened(other) as empty:
         strange = World(empty, world.nodes)
         usurper = await strange.tenure()

@@ -77,21 +77,7 @@ class VolatileFiles(RealFiles):
 class VolatileNode(RealNode):
     """A node whose `kill` is a power cut."""
 
-    child = """
-import asyncio, pathlib, socket, sys
-from cluster.node.config import NodeConfig
-from cluster.node.server import open_service, run
-from tests.cluster.volatile_node import VolatileFiles
-directory, fd, cluster_id, secret = sys.argv[1:]
-config = NodeConfig(
-    directory=pathlib.Path(directory), cluster_id=bytes.fromhex(cluster_id), secret=bytes.fromhex(secret),
-    reserve_bytes=1 << 20,
-)
-ready = lambda: (sys.stdout.write("ready\\n"), sys.stdout.flush())
-async def main():
-    await run(await open_service(config, VolatileFiles()), socket.socket(fileno=int(fd)), ready)
-asyncio.run(main())
-"""
+    files = VolatileFiles
 
     def power_cycle(self) -> None:
         """Lose what was not synced, and start again."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import subprocess
-import sys
 from io import StringIO
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 from rich.console import Console, Group
 
 from catalog import buckets, nodes, objects, work
-from catalog.engine import Catalog, create
+from catalog.engine import Catalog
 from catalog.model import Attributes, FaultReport, NewBlob
 from catalog.transaction import Transaction
 from cluster.reports.redundancy import RepairReport
@@ -23,24 +21,14 @@ from cluster.steward.progress import RepairProgress, ScrubProgress
 from compose.cli.main import is_process
 from compose.cli.repair_text import drawn, lines
 from compose.data_dir import DataDir
+from tests.catalog.fresh import fresh_catalog
+from tests.compose.in_process import trivet
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def trivet(data: Path, *words: str) -> tuple[int, str, str]:
-    """Exit code, stdout, stderr."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "compose.cli.main", *words, "--data", str(data)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return finished.returncode, finished.stdout, finished.stderr
-
-
 def _found(data: Path) -> None:
-    create(DataDir(data).catalog, cluster_id=bytes(16), nodes_hold_data=False)
+    fresh_catalog(DataDir(data).catalog, cluster_id=bytes(16))
     _write(data, _register_three)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from pysqlite3 import dbapi2
 
-from catalog.engine import create
 from compose import running
 from compose.checks import configuration, disks, machine, store
 from compose.checks.disks import Homes
@@ -22,6 +21,7 @@ from compose.checks.finding import Finding, Subject
 from compose.credentials import settle, settle_cluster_secret
 from compose.data_dir import DataDir
 from compose.settings import Settings
+from tests.catalog.fresh import fresh_catalog
 
 SECRET = "a-secret-nobody-may-see"
 
@@ -36,7 +36,7 @@ def founded(root: Path) -> Subject:
     root.chmod(0o700)
     settle(DataDir(root), {})
     settle_cluster_secret(DataDir(root))
-    create(DataDir(root).catalog, cluster_id=bytes(16), nodes_hold_data=False)
+    fresh_catalog(DataDir(root).catalog, cluster_id=bytes(16))
     return subject(root)
 
 

@@ -12,12 +12,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from catalog import history
-from catalog.engine import Catalog, create
+from catalog.engine import Catalog
 from catalog.history import MINUTE_MS, Figures
 from catalog.transaction import Transaction
 from compose.cli.commands import app
 from compose.data_dir import DataDir
 from compose.refusal import CommandRefused
+from tests.catalog.fresh import fresh_catalog
 
 FIRST_MS = 1_795_348_800_000
 MINUTES = 5
@@ -28,7 +29,7 @@ OPERATIONS = 900
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("history")
-    create(DataDir(root).catalog, cluster_id=bytes(16), nodes_hold_data=False)
+    fresh_catalog(DataDir(root).catalog, cluster_id=bytes(16))
 
     def write(tx: Transaction) -> None:
         for minute in range(MINUTES):

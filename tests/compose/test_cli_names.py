@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from catalog.engine import create
 from compose import credentials
 from compose.cli.commands import app
 from compose.data_dir import DataDir
 from compose.refusal import CommandRefused
+from tests.catalog.fresh import fresh_catalog
 
 BUCKETS = "there is no bucket nowhere: trivet bucket list"
 KEYS = "trivet key list shows those there are"
@@ -20,7 +20,7 @@ KEYS = "trivet key list shows those there are"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("names")
-    create(DataDir(root).catalog, cluster_id=bytes(16), nodes_hold_data=False)
+    fresh_catalog(DataDir(root).catalog, cluster_id=bytes(16))
     credentials.settle_cluster_secret(DataDir(root))
     made = CliRunner().invoke(app, ["key", "create", "--access-key", "taken", "--data", str(root)])
     assert made.exit_code == 0, made.output

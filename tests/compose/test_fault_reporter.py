@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from catalog import blobs, work
-from catalog.engine import Catalog, create
+from catalog.engine import Catalog
 from catalog.model import FaultReport, NewBlob, RepairItem
 from catalog.transaction import Transaction
 from cluster.stripe_read import Fault
 from compose import fault_reporter
 from compose.fault_reporter import FaultReporter
+from tests.catalog.fresh import fresh_catalog
 
 LATER_MS = 1 << 50
 EPOCH = 1
@@ -36,7 +37,7 @@ def know_blobs(tx: Transaction) -> None:
 
 @pytest.fixture
 async def catalog(tmp_path: Path) -> AsyncIterator[Catalog]:
-    create(tmp_path / "catalog.sqlite", cluster_id=bytes(16), nodes_hold_data=False)
+    fresh_catalog(tmp_path / "catalog.sqlite", cluster_id=bytes(16))
     opened = Catalog.open(tmp_path / "catalog.sqlite")
     await opened.start()
     await opened.write(know_blobs)

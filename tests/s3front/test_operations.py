@@ -11,7 +11,7 @@ from tests.s3front.test_request import make
 
 
 def test_every_shape_means_one_operation() -> None:
-    shapes = [(o.target, o.method, o.subresource, o.copies) for o in OPERATIONS]
+    shapes = [(o.target, o.method, o.subresource, o.header, o.parameter) for o in OPERATIONS]
     assert len(set(shapes)) == len(shapes)
     assert len({o.name for o in OPERATIONS}) == len(OPERATIONS)
 
@@ -19,6 +19,12 @@ def test_every_shape_means_one_operation() -> None:
 def test_a_row_without_an_action_cannot_be_built() -> None:
     with pytest.raises(AssertionError, match="needs an action"):
         Operation("PutAnything", "PUT", "object", "", objects_get.get_object)
+
+
+def test_a_row_that_is_not_done_says_why() -> None:
+    """The reason stands in docs/s3-compatibility.md."""
+    with pytest.raises(AssertionError, match="needs a note"):
+        Operation("PutAnything", "PUT", "object", "s3:Put", objects_get.get_object, support="refused")
 
 
 @pytest.mark.parametrize(
@@ -39,6 +45,13 @@ def test_a_row_without_an_action_cannot_be_built() -> None:
         ("POST", b"/b/k", b"uploadId=x", "CompleteMultipartUpload"),
         ("DELETE", b"/b/k", b"uploadId=x", "AbortMultipartUpload"),
         ("HEAD", b"/b/k", b"", "HeadObject"),
+        ("GET", b"/b", b"analytics", "ListBucketAnalyticsConfigurations"),
+        ("GET", b"/b", b"analytics=&id=", "GetBucketAnalyticsConfiguration"),
+        ("PUT", b"/b", b"id=x&analytics", "PutBucketAnalyticsConfiguration"),
+        ("GET", b"/b/k", b"annotation&annotationName=n", "GetObjectAnnotation"),
+        ("POST", b"/b/k", b"select&select-type=2", "SelectObjectContent"),
+        ("GET", b"/b/k", b"acl&versionId=null", "GetObjectAcl"),
+        ("GET", b"/b/k", b"id=x", "GetObject"),
     ],
 )
 def test_requests_find_their_operation(method: str, path: bytes, query: bytes, name: str) -> None:
@@ -58,8 +71,30 @@ def test_unknown_methods_are_refused(method: str) -> None:
         find_operation(make(b"/b/k", method=method))
 
 
-@pytest.mark.parametrize("query", [b"acl", b"policy=", b"versioning", b"tagging"])
-def test_subresources_of_later_days_are_not_mistaken_for_the_object(query: bytes) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "query"),
+    [
+        ("DELETE", b"/b/k", b"acl"),
+        ("DELETE", b"/b/k", b"retention="),
+        ("DELETE", b"/b", b"versioning"),
+        ("DELETE", b"/b/k", b"policy"),
+        ("PUT", b"/b/k", b"versions"),
+        ("PUT", b"/b/k", b"website"),
+        ("GET", b"/b/k", b"location"),
+        ("POST", b"/b/k", b"delete"),
+        ("HEAD", b"/b/k", b"torrent"),
+        ("GET", b"/", b"acl"),
+    ],
+)
+def test_a_subresource_is_never_ignored(method: str, path: bytes, query: bytes) -> None:
+    """Red when a DELETE with a subresource that has none deletes the object."""
+    with pytest.raises(errors.MethodNotAllowed):
+        find_operation(make(path, query, method=method))
+
+
+@pytest.mark.parametrize("query", [b"tagging&acl", b"acl&versionId=1&legal-hold", b"uploadId=x&uploads"])
+def test_a_request_means_one_thing(query: bytes) -> None:
+    """Red when the last of several subresources counts."""
     for method in ("GET", "PUT", "DELETE"):
-        with pytest.raises(errors.NotImplementedS3):
+        with pytest.raises(errors.InvalidArgument, match="Conflicting"):
             find_operation(make(b"/b/k", query, method=method))

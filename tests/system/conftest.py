@@ -19,6 +19,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from tests import service_model
+
 ROOT = Path(__file__).resolve().parents[2]
 TRIVET = (sys.executable, "-m", "compose.cli.main")
 STOP_WAIT_S = 40.0
@@ -138,9 +140,9 @@ class Store:
         return made
 
     def unmanaged_client(self, config: Config, host: str = "") -> Any:
-        """A boto3 client that its user closes; may be called from any thread."""
+        """A boto3 client that its user closes; may be called from any thread. Its answers are held to AWS's model."""
         parts = urlsplit(self.endpoint)
-        return boto3.session.Session().client(
+        client = boto3.session.Session().client(
             "s3",
             endpoint_url=f"http://{host or parts.hostname}:{parts.port}",
             region_name="us-east-1",
@@ -148,6 +150,8 @@ class Store:
             aws_secret_access_key=self.secret_key,
             config=config,
         )
+        service_model.watch(client)
+        return client
 
     def client_environment(self, home: Path) -> dict[str, str]:
         """What aws-cli and rclone need to reach this store and nothing else."""

@@ -16,7 +16,7 @@ from tests.system.conftest import Store, until
 
 WRITERS = 16
 ROUNDS = 2
-ACKNOWLEDGED_BEFORE_KILL = 250
+ACKNOWLEDGED_BEFORE_KILL = 150
 BUCKET = "crash"
 MIB = 1 << 20
 

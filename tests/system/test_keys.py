@@ -7,7 +7,6 @@ import json
 import secrets
 import shlex
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +22,8 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from tests.system.conftest import CLEAN_CONFIG, TRIVET, Store, own_environment
+from tests.compose import in_process
+from tests.system.conftest import CLEAN_CONFIG, Store
 
 BUCKET = "keys"
 
@@ -147,14 +147,7 @@ def refusal(call: Callable[..., Any], **arguments: Any) -> str:
 
 def command(store: Store, *words: str, fails: bool = False) -> str:
     """Standard output of `trivet …`, or standard error of one that is refused with exit code 1."""
-    done = subprocess.run(
-        [*TRIVET, *words, "--data", str(store.data)],
-        env=own_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = in_process.trivet(store.data, *words)
     assert done.returncode == (1 if fails else 0), done
     return done.stderr if fails else done.stdout
 

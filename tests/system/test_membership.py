@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -24,7 +23,8 @@ from catalog import nodes, placements
 from catalog.engine import Catalog
 from catalog.statement import Reader
 from compose.data_dir import DataDir
-from tests.system.conftest import CLEAN_CONFIG, ROOT, TRIVET, Store, is_running, own_environment, until
+from tests.compose import in_process
+from tests.system.conftest import CLEAN_CONFIG, Store, is_running, until
 
 BUCKET = "members"
 WRITERS = 4
@@ -36,16 +36,9 @@ Maker = Callable[..., Store]
 
 def trivet(store: Store, *words: str) -> Any:
     """A command for people, answered in JSON; fails when it is refused."""
-    finished = subprocess.run(
-        [*TRIVET, *words, "--json", "--data", str(store.data)],
-        cwd=ROOT,
-        env=own_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return json.loads(finished.stdout)
+    done = in_process.trivet(store.data, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def states(store: Store) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +13,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.system.conftest import ROOT, TRIVET, Store, own_environment
+from tests.compose import in_process
+from tests.compose.in_process import Done
+from tests.system.conftest import Store
 from tests.system.test_bad_input import signed_headers
 
 FRONTS = 2
@@ -41,16 +42,8 @@ def clients(two_fronts: Store) -> list[Any]:
     return list(by_front.values())
 
 
-def _run(store: Store, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*TRIVET, *arguments, "--data", str(store.data)],
-        cwd=ROOT,
-        env=own_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+def _run(store: Store, *arguments: str) -> Done:
+    return in_process.trivet(store.data, *arguments)
 
 
 def _told(store: Store, *arguments: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 
@@ -23,7 +22,9 @@ from cluster.steward import progress
 from cluster.steward.progress import RepairProgress
 from compose.settings import Settings
 from compose.wiring import asked_nodes
-from tests.system.conftest import ROOT, TRIVET, Store, own_environment, until
+from tests.compose import in_process
+from tests.compose.in_process import Done
+from tests.system.conftest import Store, until
 from tests.system.redundancy import below_full_redundancy, with_catalog
 from tests.system.test_membership import lose, states, trivet
 
@@ -133,17 +134,9 @@ def test_p2_a_lost_node_is_recovered_and_its_incident_told(new_store: Maker) -> 
     verify(store)
 
 
-def run(store: Store, *words: str) -> subprocess.CompletedProcess[str]:
+def run(store: Store, *words: str) -> Done:
     """A command for people as they would see it."""
-    return subprocess.run(
-        [*TRIVET, *words, "--data", str(store.data)],
-        cwd=ROOT,
-        env=own_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=WAIT_S,
-    )
+    return in_process.trivet(store.data, *words)
 
 
 @pytest.mark.long

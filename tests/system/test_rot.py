@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from tests.chaos.faults import flip_bits, frozen
-from tests.system.conftest import ROOT, TRIVET, Store, own_environment, until
+from tests.compose import in_process
+from tests.system.conftest import Store, until
 from tests.system.redundancy import below_full_redundancy
 
 MIB = 1 << 20
@@ -27,13 +27,8 @@ def body_of(number: int) -> bytes:
 
 def trivet(store: Store, *words: str) -> Any:
     """What a command of the command line answers as JSON."""
-    done = subprocess.run(
-        [*TRIVET, *words, "--data", str(store.data), "--json"],
-        cwd=ROOT,
-        env=own_environment(),
-        capture_output=True,
-        check=True,
-    )
+    done = in_process.trivet(store.data, *words, "--json")
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import pty
@@ -11,18 +10,17 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from compose.cli.commands import run_command
+from tests.compose import in_process
+from tests.compose.in_process import Done
 from tests.system.conftest import ROOT, TRIVET, WITH_US, Store, is_running, own_environment, until
 from tests.system.redundancy import below_full_redundancy
 
@@ -34,27 +32,8 @@ def body_of(number: int, size: int) -> bytes:
     return hashlib.shake_128(b"where %d" % number).digest(size)
 
 
-class Done(NamedTuple):
-    """As subprocess has it."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def trivet(store: Store, *words: str) -> Done:
-    """A command as a process runs it, but in this one: most of a command's time is Python's start."""
-    said, problems, arguments = io.StringIO(), io.StringIO(), sys.argv
-    code = 0
-    sys.argv = ["trivet", *words, "--data", str(store.data)]
-    try:
-        with redirect_stdout(said), redirect_stderr(problems):
-            run_command()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        sys.argv = arguments
-    return Done(code, said.getvalue(), problems.getvalue())
+    return in_process.trivet(store.data, *words)
 
 
 def told(store: Store, *words: str, code: int = 0) -> Any:

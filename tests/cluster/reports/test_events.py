@@ -8,17 +8,18 @@ import pytest
 import pytest_asyncio
 
 from catalog import nodes, work
-from catalog.engine import Catalog, CatalogSettings, create
+from catalog.engine import Catalog, CatalogSettings
 from catalog.transaction import Transaction
 from cluster.reports import events as events_module
 from cluster.reports.events import events, last_number
+from tests.catalog.fresh import fresh_catalog
 
 
 @pytest_asyncio.fixture
 async def catalog(tmp_path: Path) -> AsyncIterator[Catalog]:
     """Numbers 1 to 8: of the removed node-1, of the one in its place, of node-11, of nobody; and so again."""
     path = tmp_path / "catalog.sqlite"
-    create(path, cluster_id=b"test cluster 016", nodes_hold_data=False)
+    fresh_catalog(path, cluster_id=b"test cluster 016")
     made = Catalog.open(path, CatalogSettings(ballast_bytes=1 << 16))
     await made.start()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from catalog import nodes, work
-from catalog.engine import Catalog, create
+from catalog.engine import Catalog
 from catalog.model import Event
 from catalog.transaction import Transaction
 from cluster.reports.incidents import (
@@ -17,6 +17,7 @@ from cluster.reports.incidents import (
     read_events,
     summarise_incidents,
 )
+from tests.catalog.fresh import fresh_catalog
 
 NAMES = {1: "node-1", 2: "node-2", 3: "node-3", 4: "node-2"}  # 4 took the place of 2
 Told = tuple[str, str | None, float, float | None, str]
@@ -168,7 +169,7 @@ async def test_a_range_of_time_of_a_real_catalog(tmp_path: Path) -> None:
     """What overlaps it; a removed node goes by the name it had. Red at both borders."""
     now = [0]
     path = tmp_path / "catalog.sqlite"
-    create(path, cluster_id=bytes(16), nodes_hold_data=False)
+    fresh_catalog(path, cluster_id=bytes(16))
     catalog = Catalog.open(path, clock=lambda: now[0])
     await catalog.start()
 

@@ -17,7 +17,6 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from starlette.types import ASGIApp
 
-from catalog import engine
 from compose import credentials
 from compose.admin_services import admin_services
 from compose.data_dir import DataDir
@@ -25,6 +24,7 @@ from compose.front_process import front_services
 from compose.settings import Settings
 from s3front.admin.services import AdminServices
 from s3front.app import create_app
+from tests.catalog.fresh import fresh_catalog
 
 ROOT_KEY = ("ROOTACCESSKEY0000001", "root-secret-of-the-tests-0001")
 HOST = "127.0.0.1:9000"
@@ -144,7 +144,7 @@ async def small_front(folder: Path) -> AsyncIterator[AdminServices]:
     place = DataDir(settings.data)
     place.run.mkdir(parents=True)
     credentials.settle_cluster_secret(place)
-    engine.create(place.catalog, cluster_id=hashlib.md5(b"small").digest(), nodes_hold_data=False)
+    fresh_catalog(place.catalog, cluster_id=hashlib.md5(b"small").digest())
     environment = {"TRIVET_ROOT_ACCESS_KEY": ROOT_KEY[0], "TRIVET_ROOT_SECRET_KEY": ROOT_KEY[1]}
     async with front_services(settings, environment) as front:
         yield admin_services(front, settings)

@@ -1,0 +1,1 @@
+"""Runs ceph/s3-tests from a checkout of the user's and tells, by area, what passed."""

@@ -1,0 +1,95 @@
+"""A pytest plugin for the run of ceph/s3-tests: deselects what is not portable, and writes what each test came to as
+lines of JSON. It runs in the virtual environment of s3-tests: standard library and pytest only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from conformance.outcomes import Kind, Outcome
+from conformance.s3tests.areas import area_of
+from conformance.s3tests.selection import FILES, read_selection
+
+AREA = "area"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("conformance")
+    group.addoption("--conformance-out", metavar="FILE", help="lines of JSON, appended")
+    group.addoption("--conformance-group", choices=("together", "alone"), help="only these tests")
+    group.addoption("--conformance-area", action="append", default=[], help="only tests of this area")
+    group.addoption("--conformance-deselected", action="store_true", help="write down what is deselected")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--conformance-out") is not None:
+        config.pluginmanager.register(Recorder(config))
+
+
+class Recorder:
+    def __init__(self, config: pytest.Config) -> None:
+        self._selection = read_selection()
+        self._group: str | None = config.getoption("--conformance-group")
+        self._areas: list[str] = config.getoption("--conformance-area")
+        # Under xdist reports arrive at the controller, which then is the only one that writes.
+        self._is_worker = hasattr(config, "workerinput")
+        self._tells_deselected: bool = config.getoption("--conformance-deselected")
+        self._path = Path(config.getoption("--conformance-out"))
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        kept: list[pytest.Item] = []
+        dropped: list[pytest.Item] = []
+        for item in items:
+            (kept if self._is_wanted(item) else dropped).append(item)
+        items[:] = kept
+        config.hook.pytest_deselected(items=dropped)
+
+    def _is_wanted(self, item: pytest.Item) -> bool:
+        name = item.name.partition("[")[0]
+        markers = {marker.name for marker in item.iter_markers()}
+        area = area_of(item.name, markers)
+        if item.path.name not in FILES or (self._areas and area not in self._areas):
+            return False
+        reason = self._selection.reason_against(name, markers)
+        if reason is not None:
+            if self._tells_deselected:
+                self._write(Outcome(_test(item.nodeid), area, "deselected", reason))
+            return False
+        item.user_properties.append((AREA, area))
+        return self._group in (None, self._selection.group(name))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self._is_worker or (report.when != "call" and report.passed):
+            return
+        kind: Kind = report.outcome
+        area = str(dict(report.user_properties).get(AREA, ""))
+        self._write(Outcome(_test(report.nodeid), area, kind, _reason(report), round(report.duration, 2)))
+
+    def _write(self, outcome: Outcome) -> None:
+        with self._path.open("a", encoding="utf-8") as out:
+            _write_line(out, outcome)
+
+
+def _write_line(out: TextIO, outcome: Outcome) -> None:
+    out.write(json.dumps(asdict(outcome)) + "\n")
+
+
+def _test(nodeid: str) -> str:
+    """Without the folder, and without the end that xdist gives it in groups."""
+    return nodeid.rpartition("/")[2].partition("@")[0]
+
+
+def _reason(report: pytest.TestReport) -> str:
+    if report.passed:
+        return ""
+    if isinstance(report.longrepr, tuple):
+        return report.longrepr[2].removeprefix("Skipped: ")
+    where = "" if report.when == "call" else f"{report.when}: "
+    crash = getattr(report.longrepr, "reprcrash", None)
+    message = crash.message if crash is not None else report.longreprtext.strip().rpartition("\n")[2]
+    return where + " ".join(message.split())[:300]
