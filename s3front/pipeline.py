@@ -21,7 +21,8 @@ from s3front.errors import S3Error
 from s3front.limits import DRAIN_BYTES_MAX
 from s3front.metrics.layout import CLIENT_LEFT
 from s3front.metrics.requests import Tally
-from s3front.operations import Operation, find_operation
+from s3front.operation import Operation
+from s3front.operations import find_operation
 from s3front.request import Receive, Request, Scope, Send
 from s3front.request_id import current_request_id
 from s3front.request_log import log_request

@@ -10,7 +10,7 @@ import re
 from s3front import errors
 from s3front.body import read_body
 from s3front.handlers.buckets import require_bucket
-from s3front.handlers.one_version import shown_version, stored_version, version_headers
+from s3front.handlers.one_version import stored_version
 from s3front.handlers.owner import OWNER_ID, OWNER_NAME, owner_xml
 from s3front.limits import XML_BODY_BYTES_MAX
 from s3front.request import Request
@@ -36,10 +36,8 @@ async def get_bucket_acl(services: FrontServices, request: Request) -> Response:
 async def get_object_acl(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObjectAcl.html"""
     bucket = await require_bucket(services, request)
-    row = await stored_version(services, request, bucket)
-    response = xml_response(_OWNERS_LIST)
-    response.headers += version_headers(shown_version(bucket, row))
-    return response
+    await stored_version(services, request, bucket)
+    return xml_response(_OWNERS_LIST)
 
 
 async def put_bucket_acl(services: FrontServices, request: Request) -> Response:
@@ -52,9 +50,9 @@ async def put_bucket_acl(services: FrontServices, request: Request) -> Response:
 async def put_object_acl(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectAcl.html"""
     bucket = await require_bucket(services, request)
-    row = await stored_version(services, request, bucket)
+    await stored_version(services, request, bucket)
     await _check_private(services, request)
-    return Response(headers=version_headers(shown_version(bucket, row)))
+    return Response()
 
 
 async def _check_private(services: FrontServices, request: Request) -> None:

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
+from msgspec import structs
+
 from catalog import objects, uploads
 from catalog.errors import Changed
-from catalog.model import Attributes, Checksum, ObjectRow, PartRow, UploadRow
+from catalog.model import Attributes, Bucket, Checksum, ObjectRow, PartRow, UploadRow
 from s3front import errors
 from s3front.blob_store import StoredBlob, new_blob, write_pieces
 from s3front.body import Digests
+from s3front.handlers import new_version
 from s3front.handlers.buckets import require_bucket
 from s3front.handlers.copy_source import CopySource, find_source
 from s3front.handlers.multipart import part_number, require_upload, upload_checksum_of
 from s3front.handlers.object_stream import object_pieces
-from s3front.handlers.objects_put import write_precondition
+from s3front.handlers.one_version import version_headers
 from s3front.limits import PART_BYTES_MAX
 from s3front.request import Request
 from s3front.response import Response, xml_response
 from s3front.services import FrontServices
 from s3front.wire.checksums import requested_algorithm, value_of
-from s3front.wire.headers import iso_date, object_headers
+from s3front.wire.conditions import write_condition
+from s3front.wire.headers import iso_date
 from s3front.wire.ranges import parse_copy_source_range
 from s3front.wire.storage_class import storage_class
 from s3front.wire.xml_writer import document, text
 
 COPY_BYTES_MAX = 5 << 30
 COPY_TRIES_MAX = 5
+REDIRECT_HEADER = "x-amz-website-redirect-location"
 
 
 async def copy_object(services: FrontServices, request: Request) -> Response:
@@ -52,11 +57,10 @@ async def _copy_once(services: FrontServices, request: Request) -> Response:
         raise errors.InvalidRequest(
             f"The specified copy source is larger than the maximum allowable size for a copy source: {COPY_BYTES_MAX}"
         )
-    same = found.bucket == request.bucket and row.key == key
-    content_type, attributes = _described(request, row, same=same)
+    content_type, attributes = described_copy(services, request, bucket, found)
     checksum = await _checksum_of_copy(services, request, row)
-    attributes = Attributes(attributes.headers, attributes.metadata, checksum, attributes.storage_class)
-    condition = write_precondition(request)
+    attributes = structs.replace(attributes, checksum=checksum)
+    condition = write_condition(request.headers)
     result = await services.catalog.write(
         lambda tx: objects.copy(
             tx,
@@ -69,7 +73,9 @@ async def _copy_once(services: FrontServices, request: Request) -> Response:
             condition=condition,
         )
     )
-    return xml_response(_result_document("CopyObjectResult", row.etag, result.modified_ms, checksum))
+    response = xml_response(_result_document("CopyObjectResult", row.etag, result.modified_ms, checksum))
+    response.headers += [*version_headers(result.version_id), *found.headers]
+    return response
 
 
 def _result_document(root: str, etag: str, modified_ms: int, checksum: Checksum | None) -> bytes:
@@ -79,23 +85,61 @@ def _result_document(root: str, etag: str, modified_ms: int, checksum: Checksum 
     return document(root, text("LastModified", iso_date(modified_ms)), text("ETag", f'"{etag}"'), *shown)
 
 
-def _described(request: Request, row: ObjectRow, *, same: bool) -> tuple[str, Attributes]:
-    """Content type and attributes of the copy. Raises InvalidArgument; InvalidRequest when it changes nothing."""
-    directive = request.headers.get("x-amz-metadata-directive", "COPY").upper()
-    if directive not in ("COPY", "REPLACE"):
-        raise errors.InvalidArgument(
-            "Unknown metadata directive.", ArgumentName="x-amz-metadata-directive", ArgumentValue=directive
-        )
-    kind = storage_class(request.headers)
-    if directive == "REPLACE":
-        kept = object_headers(request.header_list)
-        return kept.content_type, Attributes(kept.headers, kept.metadata, None, kind)
-    if same and kind == row.attributes.storage_class:
+def described_copy(
+    services: FrontServices, request: Request, bucket: Bucket, found: CopySource
+) -> tuple[str, Attributes]:
+    """Content type and attributes of the copy, still without checksum and encryption: metadata and tags are the
+    source's or the request's, as the directives say; storage class, redirect and lock always the request's.
+
+    Raises InvalidArgument; InvalidRequest when a copy onto itself changes nothing.
+    """
+    metadata = _directive(request, "x-amz-metadata-directive")
+    tags = _directive(request, "x-amz-tagging-directive")
+    described = new_version.described(services, request, bucket)
+    row = found.row
+    if _is_itself(request, bucket, found) and not _changes(request, row, metadata):
         raise errors.InvalidRequest(
             "This copy request is illegal because it is trying to copy an object to itself without changing the "
             "object's metadata, storage class, website redirect location or encryption attributes."
         )
-    return row.content_type, Attributes(row.attributes.headers, row.attributes.metadata, None, kind)
+    content_type, attributes = described.content_type, described.attributes
+    if metadata == "COPY":
+        headers = {name: value for name, value in row.attributes.headers.items() if name != REDIRECT_HEADER}
+        if REDIRECT_HEADER in attributes.headers:
+            headers[REDIRECT_HEADER] = attributes.headers[REDIRECT_HEADER]
+        content_type = row.content_type
+        attributes = structs.replace(attributes, headers=headers, metadata=row.attributes.metadata)
+    if tags == "COPY":
+        attributes = structs.replace(attributes, tags=row.attributes.tags)
+    return content_type, attributes
+
+
+def _directive(request: Request, name: str) -> str:
+    """COPY or REPLACE. Raises InvalidArgument for anything else."""
+    directive = request.headers.get(name, "COPY").upper()
+    if directive not in ("COPY", "REPLACE"):
+        raise errors.InvalidArgument(
+            f"Unknown {name.removeprefix('x-amz-').replace('-', ' ')}.",
+            ArgumentName=name,
+            ArgumentValue=directive,
+        )
+    return directive
+
+
+def _is_itself(request: Request, bucket: Bucket, found: CopySource) -> bool:
+    """Whether source and target are one; a version named by its id is not its key."""
+    return found.named is None and found.bucket.id == bucket.id and found.row.key == request.key
+
+
+def _changes(request: Request, row: ObjectRow, metadata_directive: str) -> bool:
+    """Whether a copy onto itself changes something that such a copy is made for."""
+    headers = request.headers
+    return (
+        metadata_directive == "REPLACE"
+        or storage_class(headers) != row.attributes.storage_class
+        or headers.get(REDIRECT_HEADER) is not None
+        or any(name.startswith("x-amz-server-side-encryption") for name in headers)
+    )
 
 
 async def _checksum_of_copy(services: FrontServices, request: Request, row: ObjectRow) -> Checksum | None:
@@ -122,7 +166,9 @@ async def upload_part_copy(services: FrontServices, request: Request) -> Respons
             part, checksum = await _copy_part(services, upload, number, found, (start, stop))
         except Changed:
             continue
-        return xml_response(_result_document("CopyPartResult", part.etag, part.modified_ms, checksum))
+        response = xml_response(_result_document("CopyPartResult", part.etag, part.modified_ms, checksum))
+        response.headers += found.headers
+        return response
     raise errors.OperationAborted
 
 

@@ -14,14 +14,13 @@ from s3front import errors
 from s3front.body import read_body
 from s3front.handlers.buckets import require_bucket
 from s3front.handlers.multipart import upload_checksum_of
-from s3front.handlers.objects_put import write_precondition
 from s3front.limits import OBJECT_BYTES_MAX, PART_BYTES_MIN, PART_NUMBER_MAX, XML_BODY_BYTES_MAX
 from s3front.request import Request
 from s3front.response import Response, xml_response
 from s3front.services import FrontServices
 from s3front.wire import checksums, xml
 from s3front.wire.checksums import Algorithm
-from s3front.wire.conditions import unquote_etag
+from s3front.wire.conditions import unquote_etag, write_condition
 from s3front.wire.xml_writer import document, text
 
 COMPLETE_TRIES_MAX = 5
@@ -89,7 +88,7 @@ async def complete_multipart_upload(services: FrontServices, request: Request) -
         etag = etag_of_parts([part.etag for part in plan.parts])
         kept = upload.attributes
         attributes = Attributes(kept.headers, kept.metadata, checksum, kept.storage_class)
-        condition = write_precondition(request)
+        condition = write_condition(request.headers)
         commit = partial(uploads.complete, plan=plan, etag=etag, attributes=attributes, condition=condition)
         try:
             await services.catalog.write(commit)

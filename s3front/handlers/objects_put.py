@@ -5,7 +5,6 @@ from __future__ import annotations
 from msgspec import structs
 
 from catalog import objects, usage
-from catalog.model import Condition
 from s3front.blob_store import store_blob
 from s3front.body import Body
 from s3front.handlers import new_version
@@ -16,7 +15,7 @@ from s3front.request import Request
 from s3front.response import Response, header
 from s3front.services import FrontServices
 from s3front.wire.checksum_headers import checksum_headers
-from s3front.wire.conditions import write_conditions
+from s3front.wire.conditions import write_condition
 
 
 async def put_object(services: FrontServices, request: Request) -> Response:
@@ -25,7 +24,7 @@ async def put_object(services: FrontServices, request: Request) -> Response:
     key = request.key
     assert key is not None
     described = new_version.described(services, request, bucket)
-    condition = write_precondition(request)
+    condition = write_condition(request.headers)
     if bucket.quota_bytes is not None:
         # What can't be kept need not be sent: a client that waits for "100 Continue" saves the upload.
         size = Body(request, OBJECT_BYTES_MAX_SINGLE_PUT).size
@@ -52,11 +51,3 @@ async def put_object(services: FrontServices, request: Request) -> Response:
             *checksum_headers(stored.echo),
         ]
     )
-
-
-def write_precondition(request: Request) -> Condition | None:
-    """The condition under which this write may replace what its key holds. Raises NotImplementedS3."""
-    wanted = write_conditions(request.headers)
-    if wanted is None:
-        return None
-    return Condition(if_match=wanted.if_match, if_none_match="*" if wanted.if_none_match else None)

@@ -13,7 +13,15 @@ from s3front.request import Request
 
 def integer_parameter(request: Request, name: str, *, default: int, least: int, most: int) -> int:
     """A query parameter as a number, capped at `most`. Raises InvalidArgument below `least` or when it is none."""
-    value = request.query.get(name)
+    return _integer(request.query.get(name), name, default=default, least=least, most=most)
+
+
+def integer_header(request: Request, name: str, *, default: int, least: int, most: int) -> int:
+    """A header as a number, like `integer_parameter`."""
+    return _integer(request.headers.get(name), name, default=default, least=least, most=most)
+
+
+def _integer(value: str | None, name: str, *, default: int, least: int, most: int) -> int:
     if value is None or value == "":
         return default
     digits = value.removeprefix("-")

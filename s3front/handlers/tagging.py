@@ -85,5 +85,5 @@ async def put_bucket_tagging(services: FrontServices, request: Request) -> Respo
 async def delete_bucket_tagging(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteBucketTagging.html"""
     bucket = await require_bucket(services, request)
-    await services.catalog.write(lambda tx: bucket_tags.drop(tx, bucket.id))
+    await services.catalog.write(lambda tx: bucket_tags.drop(tx, bucket.id), frees=True)
     return Response(204)

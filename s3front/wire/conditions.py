@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from catalog.model import Condition
-from s3front.errors import Header, InvalidArgument, NotImplementedS3, NotModified, PreconditionFailed
+from s3front.errors import Header, InvalidArgument, NotModified, PreconditionFailed
 from s3front.wire.headers import parse_http_date
 
 _NAMES = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 COPY_SOURCE_PREFIX = "x-amz-copy-source-"
+RENAME_SOURCE_PREFIX = "x-amz-rename-source-"
 
 
 class Conditions(NamedTuple):
@@ -21,15 +22,6 @@ class Conditions(NamedTuple):
     if_none_match: str | None
     if_modified_since: str | None
     if_unmodified_since: str | None
-
-
-class WriteConditions(NamedTuple):
-    """What must be true of the current object for a write; evaluated inside the catalog's transaction (P4)."""
-
-    if_match: str | None
-    """An ETag without quotes, or ``*`` for any object."""
-    if_none_match: bool
-    """There must be no object."""
 
 
 def read_conditions(headers: Mapping[str, str]) -> Conditions | None:
@@ -42,26 +34,29 @@ def copy_conditions(headers: Mapping[str, str]) -> Conditions | None:
     return _conditions(headers, COPY_SOURCE_PREFIX)
 
 
+def rename_conditions(headers: Mapping[str, str]) -> Conditions | None:
+    """The conditions on the source of a rename; None when there are none."""
+    return _conditions(headers, RENAME_SOURCE_PREFIX)
+
+
 def _conditions(headers: Mapping[str, str], prefix: str) -> Conditions | None:
     found = Conditions(*(headers.get(prefix + name) for name in _NAMES))
     return None if found == (None, None, None, None) else found
 
 
-def write_conditions(headers: Mapping[str, str]) -> WriteConditions | None:
-    """The conditions of PutObject, CompleteMultipartUpload and CopyObject's target; None when there are none.
+def write_condition(headers: Mapping[str, str]) -> Condition | None:
+    """What must be true of the current object for PutObject, CompleteMultipartUpload and the target of a copy or
+    rename; None without If-Match and If-None-Match. Evaluated inside the catalog's transaction (P4).
 
-    Raises NotImplementedS3 for what S3 has not: If-None-Match with an ETag, both headers at once.
+    AWS takes nothing but ``*`` for If-None-Match; an ETag, which some others take too, means what it says.
     """
-    if_match = headers.get("if-match")
-    if_none_match = headers.get("if-none-match")
+    if_match, if_none_match = headers.get("if-match"), headers.get("if-none-match")
     if if_match is None and if_none_match is None:
         return None
-    if if_none_match is not None and (if_none_match.strip() != "*" or if_match is not None):
-        raise NotImplementedS3(
-            Header="If-None-Match",
-            additionalMessage="We don't accept the provided value of If-None-Match header for this API",
-        )
-    return WriteConditions(None if if_match is None else unquote_etag(if_match), if_none_match is not None)
+    return Condition(
+        if_match=None if if_match is None else unquote_etag(if_match),
+        if_none_match=None if if_none_match is None else unquote_etag(if_none_match),
+    )
 
 
 def delete_condition(etag: str | None, modified: str | None, size: str | None) -> Condition | None:
@@ -110,12 +105,14 @@ def check_read(conditions: Conditions, etag: str, modified_ms: int, headers: tup
         raise NotModified(headers=headers)
 
 
-def check_copy_source(conditions: Conditions, etag: str, modified_ms: int) -> None:
-    """Raise PreconditionFailed unless the object may be copied; for copies there is no 304."""
+def check_write_source(
+    conditions: Conditions, etag: str, modified_ms: int, *, prefix: str = RENAME_SOURCE_PREFIX
+) -> None:
+    """Raise PreconditionFailed unless the object may be the source of a copy or rename; for these there is no 304."""
     failed = _failed_precondition(conditions, etag, modified_ms)
     failed = failed or _known_already(conditions, etag, modified_ms)
     if failed is not None:
-        raise PreconditionFailed(Condition=COPY_SOURCE_PREFIX + failed)
+        raise PreconditionFailed(Condition=prefix + failed)
 
 
 def _failed_precondition(conditions: Conditions, etag: str, modified_ms: int) -> str | None:

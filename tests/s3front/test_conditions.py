@@ -6,15 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog.model import Condition
 from s3front import errors
 from s3front.wire.conditions import (
-    check_copy_source,
+    COPY_SOURCE_PREFIX,
     check_read,
+    check_write_source,
     copy_conditions,
+    delete_condition,
     matches,
     read_conditions,
     unquote_etag,
-    write_conditions,
+    write_condition,
 )
 
 ETAG = "9bb58f26192e4ba00f01e2e7b136bbd8"
@@ -97,26 +100,44 @@ def test_copy_source_fails_with_412_only(headers: dict[str, str], condition: str
     wanted = copy_conditions({f"x-amz-copy-source-{name}": value for name, value in headers.items()})
     assert wanted is not None
     if condition is None:
-        check_copy_source(wanted, ETAG, MODIFIED_MS)
+        check_write_source(wanted, ETAG, MODIFIED_MS, prefix=COPY_SOURCE_PREFIX)
         return
     with pytest.raises(errors.PreconditionFailed) as failed:
-        check_copy_source(wanted, ETAG, MODIFIED_MS)
+        check_write_source(wanted, ETAG, MODIFIED_MS, prefix=COPY_SOURCE_PREFIX)
     assert failed.value.elements == {"Condition": f"x-amz-copy-source-{condition}"}
 
 
 def test_write_conditions() -> None:
-    assert write_conditions({}) is None
-    assert write_conditions({"if-match": SAME}) == (ETAG, False)
-    assert write_conditions({"if-match": ETAG}) == (ETAG, False)
-    assert write_conditions({"if-none-match": "*"}) == (None, True)
+    """With and without quotes; an ETag in If-None-Match means what it says, also beside If-Match."""
+    assert write_condition({}) is None
+    assert write_condition({"if-match": SAME}) == Condition(if_match=ETAG)
+    assert write_condition({"if-match": ETAG}) == Condition(if_match=ETAG)
+    assert write_condition({"if-none-match": "*"}) == Condition(if_none_match="*")
+    assert write_condition({"if-none-match": SAME, "if-match": "*"}) == Condition("*", ETAG)
 
 
-@pytest.mark.parametrize("headers", [{"if-none-match": SAME}, {"if-none-match": "*", "if-match": SAME}])
-def test_write_conditions_that_s3_has_not(headers: dict[str, str]) -> None:
-    with pytest.raises(errors.NotImplementedS3) as caught:
-        write_conditions(headers)
-    assert (caught.value.code, caught.value.status) == ("NotImplemented", 501)
-    assert caught.value.elements["Header"] == "If-None-Match"
+def test_delete_conditions() -> None:
+    """Of headers (HTTP dates) and of XML (ISO dates), to the second. Red when the zone was ignored."""
+    assert delete_condition(None, None, None) is None
+    second_ms = 1_445_412_480_000
+    for date in (
+        "Wed, 21 Oct 2015 07:28:00 GMT",
+        "2015-10-21T07:28:00.000Z",
+        "2015-10-21T09:28:00+02:00",
+        "2015-10-21T07:28:00",
+    ):
+        assert delete_condition(SAME, date, "5") == Condition(
+            if_match=ETAG, if_match_modified_ms=second_ms, if_match_size=5
+        )
+
+
+@pytest.mark.parametrize(
+    ("modified", "size"), [("yesterday", None), ("", None), (None, "-1"), (None, "5 MB")]
+)
+def test_delete_conditions_that_are_none(modified: str | None, size: str | None) -> None:
+    """Not ignored: the delete would happen."""
+    with pytest.raises(errors.InvalidArgument):
+        delete_condition(None, modified, size)
 
 
 @given(st.text(), st.text())

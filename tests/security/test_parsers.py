@@ -200,9 +200,9 @@ def test_header_parsers(sent: dict[str, str]) -> None:
         lambda: checksums.declared_checksum(sent),
         lambda: checksums.upload_checksum(sent),
         lambda: checksums.content_md5(sent),
-        lambda: conditions.write_conditions(sent),
+        lambda: conditions.write_condition(sent),
         lambda: conditions.check_read(conditions.read_conditions(sent) or NO_CONDITIONS, "etag", 0),
-        lambda: conditions.check_copy_source(conditions.copy_conditions(sent) or NO_CONDITIONS, "etag", 0),
+        lambda: conditions.check_write_source(conditions.copy_conditions(sent) or NO_CONDITIONS, "etag", 0),
         lambda: headers.object_headers([(n.encode(), v.encode()) for n, v in sent.items()]),
         lambda: headers.response_overrides({f"response-{n}": v for n, v in sent.items()}),
     ]

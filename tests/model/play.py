@@ -1,0 +1,114 @@
+"""Plays a seed: random steps on the model and on a store, and everything is compared after each of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+from typing import Protocol
+
+from catalog.usage_changes import Usage
+from tests.model.drawing import KEYS, Drawing
+from tests.model.reference import NEW, Expected, Reference
+from tests.model.steps import Answer, Listed, Refused, Seen, Step
+
+TROUBLE_SHARE = 0.02
+TOLD_STEPS = 12
+
+
+class Store(Protocol):
+    """What a model is compared with: one bucket."""
+
+    part_bytes_min: int
+
+    def do(self, step: Step) -> Answer:
+        """Raises Refused."""
+
+    def versions(self, page: int) -> list[Listed]:
+        """In the order of ListObjectVersions."""
+
+    def keys(self) -> list[str]:
+        """In the order of ListObjectsV2."""
+
+    def read(self, key: str, version: str | None) -> Seen:
+        """Raises Refused; NoSuchKey for a key whose newest version is a delete marker."""
+
+    def check_books(self, expected: Usage) -> None:
+        """What it counts is what is there."""
+
+    def trouble(self, random: Random) -> str:
+        """Something that no client may notice; its name."""
+
+
+class Play:
+    """One seed on a new store."""
+
+    def __init__(self, seed: int, store: Store, *, locking: bool) -> None:
+        self._seed = seed
+        self._random = Random(seed)
+        self._store = store
+        self.model = Reference(locking=locking)
+        self._drawing = Drawing(self._random, self.model, part_bytes_min=store.part_bytes_min)
+        self._ids: set[str] = set()
+        self._told: deque[str] = deque(maxlen=TOLD_STEPS)
+        self.steps = 0
+        self.refused = 0
+
+    def play(self, steps: int) -> None:
+        """Raises AssertionError that names the seed, the step and those before it."""
+        for _ in range(steps):
+            try:
+                self._step()
+            except Exception as error:
+                told = "\n  ".join(self._told)
+                raise AssertionError(
+                    f"seed {self._seed}, step {self.steps}: {error!r}; the last steps:\n  {told}"
+                ) from error
+
+    def _step(self) -> None:
+        self.steps += 1
+        if self._random.random() < TROUBLE_SHARE:
+            self._told.append(self._store.trouble(self._random))
+        step = self._drawing.step()
+        self._told.append(repr(step))
+        expected = _outcome(lambda: self.model.do(step))
+        answer = _outcome(lambda: self._store.do(step))
+        if isinstance(expected, Expected):
+            assert isinstance(answer, Answer), f"{answer} instead of {expected}"
+            self._confirm(expected, answer)
+            self._told.append(f"  {answer}")
+        else:
+            self.refused += 1
+            assert answer == expected, f"{answer} instead of {expected}"
+        self._compare()
+
+    def _confirm(self, expected: Expected, answer: Answer) -> None:
+        assert answer.marker == expected.marker
+        if expected.version != NEW:
+            assert answer.version == expected.version
+            return
+        assert answer.version is not None
+        assert answer.version not in self._ids, "an id is given once"
+        assert expected.made is not None
+        self._ids.add(answer.version)
+        expected.made.id = answer.version
+
+    def _compare(self) -> None:
+        model = self.model
+        assert self._store.versions(self._random.choice((1, 2, 3, 1000))) == model.versions()
+        assert self._store.keys() == [key for key in sorted(KEYS, key=str.encode) if model.current(key)]
+        key = self._random.choice(KEYS)
+        current = model.current(key)
+        assert _outcome(lambda: self._store.read(key, None)) == (current.seen() if current else "NoSuchKey")
+        for one in model.keys.get(key, []):
+            found = _outcome(lambda one=one: self._store.read(key, one.id))  # type: ignore[misc]
+            assert found == (one.seen() if one.body else "IsDeleteMarker")
+        sizes = [one.body.size for _, one in model.objects() if one.body]
+        count = sum(map(len, model.keys.values()))
+        self._store.check_books(Usage(sum(1 for key in KEYS if model.current(key)), count, sum(sizes)))
+
+
+def _outcome(function):  # type: ignore[no-untyped-def]
+    try:
+        return function()
+    except Refused as refusal:
+        return refusal.code
