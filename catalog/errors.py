@@ -140,6 +140,27 @@ class TooManyAccessKeys(CatalogError):
         super().__init__(f"there are {keys_max} access keys, and no more are possible: delete some first")
 
 
+class EncryptionKeyExists(CatalogError):
+    """There is an encryption key of that name, or version, already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is an encryption key {name} already, or somebody else has just rotated it")
+
+
+class NoSuchEncryptionKey(CatalogError):
+    """There is no encryption key of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no encryption key {name}")
+
+
+class TooManyEncryptionKeys(CatalogError):
+    """As many keys, or versions of one, as a store may have (P8)."""
+
+    def __init__(self, keys_max: int) -> None:
+        super().__init__(f"there are {keys_max} of them, and no more are possible")
+
+
 class CatalogBusy(CatalogError):
     """Too many writes wait, or the file lock was not had in time (S16, P8): 503 SlowDown."""
 

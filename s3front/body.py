@@ -123,13 +123,16 @@ class Digests:
         self._sha256_expected = sha256_expected
 
     @classmethod
-    def of_request(cls, request: Request, algorithm: Algorithm | None = None) -> Digests:
-        """What this request's body must agree with; `algorithm` is that of the checksum to keep.
+    def of_request(
+        cls, request: Request, algorithm: Algorithm | None = None, *, of_object: bool = False
+    ) -> Digests:
+        """What this request's body must agree with; `algorithm` is that of the checksum to keep. With `of_object` the
+        checksum that the request declares is that of an object, and not of the body.
 
         Without one it is the algorithm the request declares, or else the default. Raises InvalidDigest for a
         malformed Content-MD5, InvalidRequest for a malformed checksum.
         """
-        declared = checksums.declared_checksum(request.headers)
+        declared = None if of_object else checksums.declared_checksum(request.headers)
         return cls(
             algorithm or (declared.algorithm if declared else DEFAULT_ALGORITHM),
             declared=declared,
@@ -174,15 +177,17 @@ class Digests:
         return Checksum(algorithm.name, "FULL_OBJECT", checksums.value_of(self._announced))
 
 
-async def read_body(services: FrontServices, request: Request, bytes_max: int) -> bytes:
+async def read_body(
+    services: FrontServices, request: Request, bytes_max: int, *, of_object: bool = False
+) -> bytes:
     """A whole small body (an XML document) with all its digests verified; its bytes come out of the budget (P8).
 
     Raises MaxMessageLengthExceeded above `bytes_max`, and what Body and Digests raise. A request without
-    Content-Length has an empty body.
+    Content-Length has an empty body. `of_object` as in `Digests.of_request`.
     """
     if request.content_length is None and "transfer-encoding" not in request.headers:
         return b""
-    digests = Digests.of_request(request)
+    digests = Digests.of_request(request, of_object=of_object)
     try:
         body = Body(request, bytes_max)
     except errors.EntityTooLarge:

@@ -275,11 +275,6 @@ class InvalidPart(S3Error):
     )
 
 
-class InvalidPartNumber(S3Error):
-    status = 416
-    message = "The requested partnumber is not satisfiable"
-
-
 class InvalidPartOrder(S3Error):
     status = 400
     message = "The list of parts was not in ascending order. Parts must be ordered by part number."
@@ -325,6 +320,20 @@ class InvalidURI(S3Error):
 class KeyTooLongError(S3Error):
     status = 400
     message = "Your key is too long"
+
+
+class KMSDisabled(S3Error):
+    """A dot in a code can't be in a class name."""
+
+    code = "KMS.DisabledException"
+    status = 400
+    message = "The key that encrypts the object is disabled."
+
+
+class KMSNotFound(S3Error):
+    code = "KMS.NotFoundException"
+    status = 400
+    message = "The key that is to encrypt the object does not exist."
 
 
 class MalformedPOSTRequest(S3Error):
@@ -431,6 +440,11 @@ class OwnershipControlsNotFoundError(S3Error):
 class ReplicationConfigurationNotFoundError(S3Error):
     status = 404
     message = "The replication configuration was not found"
+
+
+class ServerSideEncryptionConfigurationNotFoundError(S3Error):
+    status = 404
+    message = "The server side encryption configuration was not found"
 
 
 class TooManyConfigurations(S3Error):

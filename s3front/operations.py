@@ -31,9 +31,12 @@ from s3front.operations_refused import REFUSED
 from s3front.operations_stored import ACCESS, STORED
 from s3front.request import Request
 
+_LISTS_IGNORED = "Access control lists in its headers are ignored: everything stays private."
+_CLASSES = "Of the storage classes only REDUCED_REDUNDANCY is stored otherwise than STANDARD."
+
 _DONE: tuple[Operation, ...] = (
     Operation("ListBuckets", "GET", "service", "s3:ListAllMyBuckets", buckets.list_buckets),
-    Operation("CreateBucket", "PUT", "bucket", "s3:CreateBucket", buckets.create_bucket),
+    Operation("CreateBucket", "PUT", "bucket", "s3:CreateBucket", buckets.create_bucket, note=_LISTS_IGNORED),
     Operation("HeadBucket", "HEAD", "bucket", "s3:ListBucket", buckets.head_bucket),
     Operation("DeleteBucket", "DELETE", "bucket", "s3:DeleteBucket", buckets.delete_bucket),
     Operation(
@@ -50,11 +53,26 @@ _DONE: tuple[Operation, ...] = (
         "uploads",
     ),
     Operation("DeleteObjects", "POST", "bucket", "s3:DeleteObject", delete.delete_objects, "delete"),
-    Operation("PutObject", "PUT", "object", "s3:PutObject", objects_put.put_object),
+    Operation(
+        "PutObject",
+        "PUT",
+        "object",
+        "s3:PutObject",
+        objects_put.put_object,
+        note=f"{_CLASSES} {_LISTS_IGNORED}",
+    ),
     Operation("GetObject", "GET", "object", "s3:GetObject", objects_get.get_object),
     Operation("HeadObject", "HEAD", "object", "s3:GetObject", objects_get.head_object),
     Operation("DeleteObject", "DELETE", "object", "s3:DeleteObject", delete.delete_object),
-    Operation("CopyObject", "PUT", "object", "s3:PutObject", copy.copy_object, header="x-amz-copy-source"),
+    Operation(
+        "CopyObject",
+        "PUT",
+        "object",
+        "s3:PutObject",
+        copy.copy_object,
+        header="x-amz-copy-source",
+        note=f"{_CLASSES} {_LISTS_IGNORED}",
+    ),
     Operation(
         "CreateMultipartUpload",
         "POST",
@@ -62,6 +80,7 @@ _DONE: tuple[Operation, ...] = (
         "s3:PutObject",
         multipart.create_multipart_upload,
         "uploads",
+        note=f"{_CLASSES} {_LISTS_IGNORED}",
     ),
     Operation("UploadPart", "PUT", "object", "s3:PutObject", multipart.upload_part, "uploadId"),
     Operation(
@@ -105,6 +124,7 @@ _DONE: tuple[Operation, ...] = (
         "s3:PutBucketVersioning",
         bucket_versioning.put_bucket_versioning,
         "versioning",
+        note="There is no MFA delete.",
     ),
     Operation(
         "ListObjectVersions",

@@ -5,6 +5,8 @@ lines of JSON. It runs in the virtual environment of s3-tests: standard library 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
@@ -62,6 +64,16 @@ class Recorder:
             return False
         item.user_properties.append((AREA, area))
         return self._group in (None, self._selection.group(name))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        """What one test could not remove must not fail the next, which begins by removing all buckets of its prefix."""
+        try:
+            return (yield)
+        except Exception:
+            package = sys.modules[item.module.__package__]  # type: ignore[attr-defined]
+            package.prefix = package.choose_bucket_prefix(template="s3t-{random}-")
+            raise
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self._is_worker or (report.when != "call" and report.passed):

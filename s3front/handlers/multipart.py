@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from catalog import uploads
-from catalog.model import Attributes, PartRow, UploadRow
+from catalog.model import PartRow, UploadRow
 from s3front import errors
 from s3front.blob_store import store_blob
 from s3front.body import DEFAULT_ALGORITHM
+from s3front.handlers import new_version
 from s3front.handlers.buckets import require_bucket
 from s3front.handlers.owner import OWNER_ID, owner_xml
 from s3front.handlers.paging import integer_parameter, key_encoder
@@ -23,8 +24,7 @@ from s3front.wire.checksums import (
     declared_checksum,
     upload_checksum,
 )
-from s3front.wire.headers import iso_date, object_headers
-from s3front.wire.storage_class import storage_class
+from s3front.wire.headers import iso_date
 from s3front.wire.xml_writer import document, element, optional, text
 
 DEFAULT_UPLOAD_CHECKSUM = UploadChecksum(DEFAULT_ALGORITHM, "FULL_OBJECT")
@@ -36,8 +36,7 @@ async def create_multipart_upload(services: FrontServices, request: Request) -> 
     bucket = await require_bucket(services, request)
     key = request.key
     assert key is not None
-    kept = object_headers(request.header_list)
-    attributes = Attributes(kept.headers, kept.metadata, None, storage_class(request.headers))
+    described = new_version.described(services, request, bucket)
     wanted = upload_checksum(request.headers)
     upload = await services.catalog.write(
         lambda tx: uploads.create(
@@ -45,8 +44,8 @@ async def create_multipart_upload(services: FrontServices, request: Request) -> 
             bucket_id=bucket.id,
             key=key,
             owner=OWNER_ID,
-            content_type=kept.content_type,
-            attributes=attributes,
+            content_type=described.content_type,
+            attributes=described.attributes,
             checksum_algorithm=wanted.algorithm.name if wanted else None,
             checksum_type=wanted.type if wanted else None,
         )

@@ -7,13 +7,17 @@ import hashlib
 from functools import partial
 from urllib.parse import quote
 
-from catalog import uploads
+from msgspec import structs
+
+from catalog import lookup, uploads
 from catalog.errors import Changed, NoSuchUpload
-from catalog.model import Attributes, Bucket, Checksum, CompletionPlan, RequestedPart
+from catalog.model import Bucket, Checksum, Completion, CompletionPlan, ObjectRow, RequestedPart
+from catalog.versions import NULL_VERSION
 from s3front import errors
 from s3front.body import read_body
 from s3front.handlers.buckets import require_bucket
 from s3front.handlers.multipart import upload_checksum_of
+from s3front.handlers.one_version import version_headers
 from s3front.limits import OBJECT_BYTES_MAX, PART_BYTES_MIN, PART_NUMBER_MAX, XML_BODY_BYTES_MAX
 from s3front.request import Request
 from s3front.response import Response, xml_response
@@ -29,7 +33,7 @@ COMPLETE_TRIES_MAX = 5
 def requested_parts(body: bytes, algorithm: Algorithm | None) -> list[RequestedPart]:
     """The parts a CompleteMultipartUpload document lists. Raises MalformedXML, InvalidRequest, InvalidArgument."""
     if not body:
-        raise errors.InvalidRequest("You must specify at least one part")
+        raise errors.MalformedXML
     root = xml.parse(body, root="CompleteMultipartUpload", max_bytes=XML_BODY_BYTES_MAX)
     listed = root.children("Part")
     if not 1 <= len(listed) <= PART_NUMBER_MAX:
@@ -66,7 +70,7 @@ async def complete_multipart_upload(services: FrontServices, request: Request) -
     key, upload_id = request.key, request.query["uploadId"]
     assert key is not None
     declared = checksums.declared_checksum(request.headers, of_parts=True)
-    body = await read_body(services, request, XML_BODY_BYTES_MAX)
+    body = await read_body(services, request, XML_BODY_BYTES_MAX, of_object=True)
     for _ in range(COMPLETE_TRIES_MAX):
         try:
             upload = await uploads.get(services.catalog, bucket.id, key, upload_id)
@@ -86,15 +90,14 @@ async def complete_multipart_upload(services: FrontServices, request: Request) -
         checksum = checksum_of_parts(plan)
         check_declared(declared, checksum)
         etag = etag_of_parts([part.etag for part in plan.parts])
-        kept = upload.attributes
-        attributes = Attributes(kept.headers, kept.metadata, checksum, kept.storage_class)
+        attributes = structs.replace(upload.attributes, checksum=checksum)
         condition = write_condition(request.headers)
         commit = partial(uploads.complete, plan=plan, etag=etag, attributes=attributes, condition=condition)
         try:
-            await services.catalog.write(commit)
+            result = await services.catalog.write(commit)
         except Changed:
             continue
-        return _completed(request, bucket, key, etag, checksum)
+        return _completed(request, bucket, key, etag, checksum, result.version_id)
     raise errors.OperationAborted
 
 
@@ -107,7 +110,19 @@ async def _answer_again(
     done = await uploads.completion(services.catalog, bucket.id, request.key, upload_id)
     if done is None or done.etag != etag_of_parts([part.etag for part in requested]):
         raise errors.NoSuchUpload(UploadId=upload_id)
-    return _completed(request, bucket, request.key, done.etag, None)
+    checksum = await _checksum_of(services, bucket, request.key, done)
+    return _completed(request, bucket, request.key, done.etag, checksum, done.result.version_id)
+
+
+async def _checksum_of(
+    services: FrontServices, bucket: Bucket, key: bytes, done: Completion
+) -> Checksum | None:
+    """That of the version which the completion made, as long as it is there."""
+    version_id = done.result.version_id or NULL_VERSION
+    row = await lookup.lookup_version(services.catalog, bucket.id, key, version_id)
+    if isinstance(row, ObjectRow) and (row.sequence, row.etag) == (done.result.sequence, done.etag):
+        return row.attributes.checksum
+    return None
 
 
 def checksum_of_parts(plan: CompletionPlan) -> Checksum:
@@ -144,13 +159,18 @@ def check_size(request: Request, plan: CompletionPlan) -> None:
         )
 
 
-def _completed(
-    request: Request, bucket: Bucket, key: bytes, etag: str, checksum: Checksum | None
+def _completed(  # noqa: PLR0917
+    request: Request,
+    bucket: Bucket,
+    key: bytes,
+    etag: str,
+    checksum: Checksum | None,
+    version_id: str | None,
 ) -> Response:
     shown = ("", "") if checksum is None else (
         text(f"Checksum{checksum.algorithm}", checksum.value), text("ChecksumType", checksum.type)
     )  # fmt: skip
-    return xml_response(
+    response = xml_response(
         document(
             "CompleteMultipartUploadResult",
             text("Location", f"http://{request.headers.get('host', '')}/{bucket.name}/{quote(key)}"),
@@ -160,3 +180,5 @@ def _completed(
             *shown,
         )
     )
+    response.headers += version_headers(version_id)
+    return response

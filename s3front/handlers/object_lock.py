@@ -13,7 +13,7 @@ from s3front import errors
 from s3front.body import read_body
 from s3front.handlers.buckets import require_bucket
 from s3front.handlers.new_version import LOCK_IS_MISSING, UNTIL_IS_PAST
-from s3front.handlers.one_version import named_version, shown_version, stored_version, version_headers
+from s3front.handlers.one_version import named_version, stored_version
 from s3front.limits import XML_BODY_BYTES_MAX
 from s3front.request import Request
 from s3front.response import Response, xml_response
@@ -49,9 +49,7 @@ async def get_object_retention(services: FrontServices, request: Request) -> Res
     retention = row.attributes.retention
     if retention is None:
         raise errors.NoSuchObjectLockConfiguration
-    response = xml_response(lock_xml.retention_xml(retention))
-    response.headers += version_headers(shown_version(bucket, row))
-    return response
+    return xml_response(lock_xml.retention_xml(retention))
 
 
 async def put_object_retention(services: FrontServices, request: Request) -> Response:
@@ -84,9 +82,7 @@ async def get_object_legal_hold(services: FrontServices, request: Request) -> Re
     row = await stored_version(services, request, bucket)
     if row.attributes.legal_hold is None:
         raise errors.NoSuchObjectLockConfiguration
-    response = xml_response(lock_xml.legal_hold_xml(on=row.attributes.legal_hold))
-    response.headers += version_headers(shown_version(bucket, row))
-    return response
+    return xml_response(lock_xml.legal_hold_xml(on=row.attributes.legal_hold))
 
 
 async def put_object_legal_hold(services: FrontServices, request: Request) -> Response:
@@ -115,7 +111,7 @@ async def _changed(
     key = request.key
     assert key is not None
     version_id = named_version(request)
-    shown = await services.catalog.write(
+    await services.catalog.write(
         lambda tx: objects.change_attributes(
             tx,
             bucket_id=bucket.id,
@@ -124,4 +120,4 @@ async def _changed(
             change=lambda attributes: change(tx, attributes),
         )
     )
-    return Response(headers=version_headers(shown))
+    return Response()

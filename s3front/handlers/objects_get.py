@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from catalog import lookup
-from catalog.model import Bucket, MarkerRow, ObjectRow
+from catalog.model import Bucket, Checksum, MarkerRow, ObjectRow, PartRef
 from catalog.versions import NULL_VERSION
 from cluster.reports.moments import iso_at
 from s3front import errors
@@ -29,6 +29,7 @@ class Selection(NamedTuple):
     stop: int
     status: int
     parts_count: int | None = None
+    part: PartRef | None = None
 
 
 async def find_object(services: FrontServices, request: Request) -> tuple[Bucket, ObjectRow]:
@@ -69,12 +70,12 @@ async def _named_version(services: FrontServices, request: Request, bucket: Buck
 
 
 async def _marker_headers(services: FrontServices, request: Request, bucket: Bucket) -> list[Header]:
-    """What a 404 tells of the delete marker that is the cause of it, if one is."""
+    """What a 404 tells of the delete marker that is the cause of it, or that none is."""
     assert request.key is not None
-    if not bucket.is_versioned:
-        return []
-    marker = await lookup.latest_marker(services.catalog, bucket.id, request.key)
-    return [] if marker is None else _headers_of_marker(marker)
+    marker = None
+    if bucket.is_versioned:
+        marker = await lookup.latest_marker(services.catalog, bucket.id, request.key)
+    return [(b"x-amz-delete-marker", b"false")] if marker is None else _headers_of_marker(marker)
 
 
 def _headers_of_marker(marker: MarkerRow) -> list[Header]:
@@ -108,23 +109,29 @@ def _prepare(request: Request, bucket: Bucket, row: ObjectRow) -> tuple[Selectio
     if conditions is not None:
         check_read(conditions, row.etag, row.modified_ms, tuple(headers[:2]))
     selection = _select(request, row)
-    whole = selection.stop - selection.start == row.size
     if selection.status == 206 and selection.start < selection.stop:
         span = f"bytes {selection.start}-{selection.stop - 1}/{row.size}"
         headers.append((b"content-range", span.encode()))
     if selection.parts_count is not None:
         headers.append((b"x-amz-mp-parts-count", str(selection.parts_count).encode()))
-    if (
-        whole
-        and row.attributes.checksum
-        and request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
-    ):
-        headers += checksum_headers(row.attributes.checksum)
+    if request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
+        checksum = _checksum_of(row, selection)
+        if checksum is not None:
+            headers += checksum_headers(checksum)
     overrides = response_overrides(request.query) if b"response-" in request.raw_query else None
     if overrides:
         headers = [pair for pair in headers if pair[0] not in overrides]
         headers += overrides.items()
     return selection, headers
+
+
+def _checksum_of(row: ObjectRow, selection: Selection) -> Checksum | None:
+    """The checksum of the selected bytes, if it is known: that of the whole, or of one part of it."""
+    checksum = row.attributes.checksum
+    if checksum is not None and selection.part is not None:
+        value = selection.part.checksum
+        return None if value is None else Checksum(checksum.algorithm, checksum.type, value)
+    return checksum if selection.stop - selection.start == row.size else None
 
 
 def _object_headers(row: ObjectRow) -> list[Header]:
@@ -153,7 +160,7 @@ def _object_headers(row: ObjectRow) -> list[Header]:
 
 
 def _select(request: Request, row: ObjectRow) -> Selection:
-    """What ``Range`` or ``partNumber`` selects. Raises InvalidRange, InvalidPartNumber, InvalidRequest."""
+    """What ``Range`` or ``partNumber`` selects. Raises InvalidRange, InvalidPart, InvalidRequest."""
     wanted = request.headers.get("range")
     number = request.query.get("partNumber")
     if number is not None:
@@ -176,11 +183,11 @@ def _select_part(value: str, row: ObjectRow) -> Selection:
     wanted = int(value)
     if row.blob.manifest is None:
         if wanted != 1:
-            raise errors.InvalidPartNumber(PartNumberRequested=wanted, ActualPartCount=1)
+            raise errors.InvalidPart(PartNumberRequested=wanted, ActualPartCount=1)
         return Selection(0, row.size, 206 if row.size else 200)
     offset = 0
     for part in row.blob.manifest:
         if part.number == wanted:
-            return Selection(offset, offset + part.size, 206, len(row.blob.manifest))
+            return Selection(offset, offset + part.size, 206, len(row.blob.manifest), part)
         offset += part.size
-    raise errors.InvalidPartNumber(PartNumberRequested=wanted, ActualPartCount=len(row.blob.manifest))
+    raise errors.InvalidPart(PartNumberRequested=wanted, ActualPartCount=len(row.blob.manifest))

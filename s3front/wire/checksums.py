@@ -186,8 +186,9 @@ def _check_value(algorithm: Algorithm, value: str) -> None:
         raise _invalid_value(algorithm)
 
 
-def _invalid_value(algorithm: Algorithm) -> InvalidRequest:
-    return InvalidRequest(f"Value for {algorithm.header} header is invalid.")
+def _invalid_value(algorithm: Algorithm) -> BadDigest:
+    """What can't be a value of the algorithm is that of no body."""
+    return BadDigest(f"Value for {algorithm.header} header is invalid.")
 
 
 def mismatch(algorithm: Algorithm) -> BadDigest:

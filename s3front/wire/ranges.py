@@ -50,7 +50,7 @@ def parse_range(header: str | None, size: int) -> Span | None:
 def parse_copy_source_range(header: str | None, size: int) -> Span | None:
     """What ``x-amz-copy-source-range`` selects of a source of `size` bytes; None, the whole, without the header.
 
-    Unlike a Range header it must be exact: raises InvalidArgument both for bad syntax and for bytes that the
+    Unlike a Range header it must be exact: raises InvalidArgument for bad syntax and InvalidRange for bytes that the
     source has not.
     """
     if header is None:
@@ -65,11 +65,7 @@ def parse_copy_source_range(header: str | None, size: int) -> Span | None:
             ArgumentValue=header[:RANGE_CHARS_MAX],
         )
     if int(last) >= size:
-        raise InvalidArgument(
-            f"Range specified is not valid for source object of size: {size}",
-            ArgumentName="x-amz-copy-source-range",
-            ArgumentValue=header,
-        )
+        raise InvalidRange(RangeRequested=header, ActualObjectSize=size)
     return Span(int(first), int(last) + 1)
 
 

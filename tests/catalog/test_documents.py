@@ -1,5 +1,7 @@
 """Documents of buckets: kept by kind and name, counted, gone with their bucket."""
 
+from functools import partial
+
 import pytest
 
 from catalog import buckets, documents
@@ -40,7 +42,7 @@ async def test_as_many_as_may_be(catalog: Catalog, bucket_id: int) -> None:
         documents.put(tx, bucket_id, "metrics", document, name=name, most=2)
 
     for name in ("a", "b"):
-        await catalog.write(lambda tx, name=name: make(tx, name, b"old"))
+        await catalog.write(partial(make, name=name, document=b"old"))
     with pytest.raises(TooManyDocuments):
         await catalog.write(lambda tx: make(tx, "c", b"new"))
     await catalog.write(lambda tx: make(tx, "b", b"new"))

@@ -21,7 +21,7 @@ from cluster.node.server import open_service, run
 from cluster.topology import NodeInfo
 
 CLUSTER_ID = b"test cluster 016"
-SECRET = b"a secret of at least 32 bytes...!"
+SECRET = b"a secret of exactly 32 bytes ..!"
 START_S_MAX = 20.0
 
 _FORKS = multiprocessing.get_context("forkserver")
@@ -66,10 +66,11 @@ class RealNode:
         """Start the process; `wait_ready` must follow."""
         self._starting, starter = _FORKS.Pipe(duplex=False)
         with starter:
-            self._process = _FORKS.Process(
+            process = _FORKS.Process(
                 target=_serve, args=(self.directory, self._socket, starter, self.files), daemon=True
             )
-            self._process.start()
+            process.start()
+        self._process = process
 
     def wait_ready(self) -> None:
         assert self._starting is not None

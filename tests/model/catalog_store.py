@@ -13,7 +13,19 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from msgspec import structs
 
-from catalog import buckets, listing, locks, lookup, objects, schema, sweeping, uploads, usage, version_listing, work
+from catalog import (
+    buckets,
+    listing,
+    locks,
+    lookup,
+    objects,
+    schema,
+    sweeping,
+    uploads,
+    usage,
+    version_listing,
+    work,
+)
 from catalog import model as catalog_model
 from catalog.engine import Catalog
 from catalog.errors import CatalogError
@@ -32,7 +44,6 @@ from catalog.transaction import Transaction
 from catalog.usage_changes import Usage
 from tests.catalog.making import Clock, SqliteStore, new_blob
 from tests.model.steps import (
-    NULL,
     Answer,
     Copy,
     Delete,
@@ -315,9 +326,7 @@ class CatalogStore:
                 )
             )
             found += [
-                Listed(
-                    one.key.decode(), one.version_id, one.is_latest, one.delete_marker, one.etag, one.size
-                )
+                Listed(one.key.decode(), one.version_id, one.is_latest, one.delete_marker, one.etag, one.size)
                 for one in got.entries
             ]
             if not got.truncated:
@@ -393,5 +402,3 @@ def _planned(
     reader: Reader, upload: catalog_model.UploadRow, requested: list[RequestedPart]
 ) -> catalog_model.CompletionPlan:
     return uploads.plan_completion(reader, upload, requested, part_bytes_min=1)
-
-

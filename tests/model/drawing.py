@@ -48,7 +48,9 @@ class Drawing:
         return self._random.choice(KEYS)
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        return tuple((name, str(self._random.randrange(9))) for name in ("x", "y") if self._random.random() < 0.3)
+        return tuple(
+            (name, str(self._random.randrange(9))) for name in ("x", "y") if self._random.random() < 0.3
+        )
 
     def seldom(self, share: float = 0.2) -> bool:
         return self._random.random() < share
@@ -66,7 +68,9 @@ class Drawing:
         return UNKNOWN if not known or self.seldom(0.05) else self._random.choice(known)
 
     def lock(self) -> Lock:
-        return Lock(self._random.choice(("GOVERNANCE", "GOVERNANCE", "COMPLIANCE")), self._random.randrange(4))
+        return Lock(
+            self._random.choice(("GOVERNANCE", "GOVERNANCE", "COMPLIANCE")), self._random.randrange(4)
+        )
 
     def body(self) -> Body:
         sizes = [self._random.choice(SIZES)]

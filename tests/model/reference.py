@@ -112,7 +112,9 @@ class Reference:
 
     def objects(self) -> Iterator[tuple[str, Version]]:
         """All versions that have bytes."""
-        return ((key, one) for key, all_of_it in self.keys.items() for one in all_of_it if one.body is not None)
+        return (
+            (key, one) for key, all_of_it in self.keys.items() for one in all_of_it if one.body is not None
+        )
 
     # -- steps -----------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ Versioning = Literal["never", "enabled", "suspended"]
 NULL = "null"
 
 
-class Refused(Exception):  # noqa: N818 - an answer like others
+class Refused(Exception):
     """The step has no effect. `code` as the catalog names it, which is S3's where S3 has one."""
 
     def __init__(self, code: str) -> None:

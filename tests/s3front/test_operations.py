@@ -6,7 +6,8 @@ import pytest
 
 from s3front import errors
 from s3front.handlers import objects_get
-from s3front.operations import OPERATIONS, Operation, find_operation
+from s3front.operation import Operation
+from s3front.operations import OPERATIONS, find_operation
 from tests.s3front.test_request import make
 
 

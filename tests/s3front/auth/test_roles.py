@@ -9,7 +9,8 @@ from s3front.auth.payload import Payload
 from s3front.auth.roles import may, may_administrate
 from s3front.auth.sigv4 import Identity
 from s3front.errors import AccessDenied
-from s3front.operations import OPERATIONS, Operation
+from s3front.operation import Operation
+from s3front.operations import OPERATIONS
 from s3front.pipeline import authorise
 
 IDENTITY = Identity("KEY", Payload.UNSIGNED, None, b"", b"", b"", b"")
