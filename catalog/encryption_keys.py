@@ -121,9 +121,7 @@ def rotate(tx: Transaction, before: EncryptionKey, sealed_key: bytes) -> Encrypt
     if len(now.versions) >= VERSIONS_MAX:
         raise TooManyEncryptionKeys(VERSIONS_MAX)
     number = now.current.number + 1
-    return _add_version(
-        tx, now.name, number, sealed_key, enabled=now.enabled, event="encryption-key-rotated"
-    )
+    return _add_version(tx, now.name, number, sealed_key, enabled=now.enabled, event="encryption-key-rotated")
 
 
 def _add_version(

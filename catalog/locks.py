@@ -1,7 +1,8 @@
 """Object lock: what may not be removed, whoever asks (S26). Every way that removes a version comes through here.
 
-Whether a retention has ended is the lock clock's to say, which only advances (`lock_clock`). Until when a new one
-lasts is counted from the later of both clocks, so that a wall clock that was set back shortens nothing.
+Whether a retention has ended is the lock clock's to say, which only advances (`lock_clock`): the wall clock fills in
+the seconds between two of its steps, no more. Until when a new one lasts is counted from the later of both clocks, so
+that a wall clock that was set back shortens nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +15,17 @@ GOVERNANCE = "GOVERNANCE"
 COMPLIANCE = "COMPLIANCE"
 MODES = (GOVERNANCE, COMPLIANCE)
 
+BETWEEN_STEPS_MS_MAX = 15_000
+"""How far the wall clock is believed beyond the last step of the lock clock, which has one about every 10 s."""
+
 _DAY_MS = 86_400_000
 _YEAR_DAYS = 365
+
+
+def ended_before_ms(tx: Transaction) -> int:
+    """Retention until this moment, or an earlier one, has ended."""
+    clock_ms = tx.meta.clock_ms
+    return max(clock_ms, min(tx.now_ms, clock_ms + BETWEEN_STEPS_MS_MAX))
 
 
 def latest_clock_ms(tx: Transaction) -> int:
@@ -33,11 +43,11 @@ def default_retention(tx: Transaction, lock: LockConfiguration | None) -> Retent
 
 def check_removable(tx: Transaction, attributes: Attributes, *, bypass_governance: bool) -> None:
     """Raise ObjectLocked while a version with these attributes is under legal hold or retention. Only retention of
-    mode GOVERNANCE yields to `bypass_governance`. Time is the lock clock's."""
+    mode GOVERNANCE yields to `bypass_governance`."""
     if attributes.legal_hold:
         raise ObjectLocked("the version is under legal hold")
     retention = attributes.retention
-    if retention is None or retention.until_ms <= tx.meta.clock_ms:
+    if retention is None or retention.until_ms <= ended_before_ms(tx):
         return
     if not (bypass_governance and retention.mode == GOVERNANCE):
         raise ObjectLocked(f"the version is retained in mode {retention.mode}")
@@ -48,7 +58,7 @@ def check_change(
 ) -> None:
     """Raise ObjectLocked unless a version's retention may become `new` (None: end). One that has not ended may always
     be extended in its mode; anything else only one of mode GOVERNANCE may, and by `bypass_governance`."""
-    if old is None or old.until_ms <= tx.meta.clock_ms:
+    if old is None or old.until_ms <= ended_before_ms(tx):
         return
     if new is not None and new.mode == old.mode and new.until_ms >= old.until_ms:
         return

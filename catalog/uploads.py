@@ -427,6 +427,13 @@ def complete(
 
 def abort(tx: Transaction, upload: UploadRow) -> None:
     """Close an upload and give its parts' space back. Raises NoSuchUpload."""
-    if tx.execute(_DELETE, (upload.number,)) != 1:
+    if not abort_number(tx, upload.number):
         raise NoSuchUpload(upload.upload_id)
-    begin_sweep(tx, "upload", upload.number)
+
+
+def abort_number(tx: Transaction, number: int) -> bool:
+    """The same by the catalog's own name of an upload; False when it is not open."""
+    if tx.execute(_DELETE, (number,)) != 1:
+        return False
+    begin_sweep(tx, "upload", number)
+    return True

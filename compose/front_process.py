@@ -31,6 +31,8 @@ from s3front.app import create_app
 from s3front.auth.keys import KeyRing
 from s3front.auth.sealing import Sealer
 from s3front.blob_store import new_blob
+from s3front.encryption.local_keys import LocalKeys
+from s3front.encryption.ring_sealing import RingSealer
 from s3front.services import FrontServices, FrontSettings
 
 DIGEST_THREADS = 2
@@ -83,7 +85,7 @@ async def front_services(
     """Everything a front works with, started, and closed at the end."""
     place = DataDir(settings.data)
     root = credentials.load(place, environment)
-    sealer = Sealer(credentials.load_cluster_secret(place.cluster_secret))
+    cluster_secret = credentials.load_cluster_secret(place.cluster_secret)
     # Two budgets, because a copy reads and writes at once and must not wait for itself.
     half = settings.front_stripe_bytes_max // 2
     trace_context = tracer.context if tracer is not None else no_trace
@@ -124,10 +126,11 @@ async def front_services(
                     ),
                     keys=KeyRing(
                         catalog,
-                        sealer,
+                        Sealer(cluster_secret),
                         root_access_key=root.access_key,
                         root_secret_key=root.secret_key,
                     ),
+                    encryption=LocalKeys(catalog, RingSealer(cluster_secret)),
                     requests=requests,
                     digest_threads=digest_threads,
                     copy_slots=asyncio.Semaphore(COPIES_AT_ONCE),

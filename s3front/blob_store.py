@@ -1,6 +1,7 @@
 """From a request's body to a blob: durable on the nodes, verified, and named by no row yet (STYLE 8).
 
-Whoever calls this commits a row that names the blob, or leaves it to the garbage queue (S11).
+Whoever calls this commits a row that names the blob, or leaves it to the garbage queue (S11). Bytes that are to be
+encrypted are sealed here, before they are coded (S24): the cluster has ciphertext only.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 from catalog.model import Checksum, NewBlob
 from cluster.errors import WriteFailed
 from cluster.receipt import Receipt
+from codec import sealing as sealed_form
 from codec.block import Buffer
-from s3front.body import Body, Digests, hashed_stripes
+from s3front.body import Body, Digests, hashed_stripes, sealed_stripes
+from s3front.encryption.data_keys import Sealing
 from s3front.errors import S3Error
 from s3front.request import Request
 from s3front.services import FrontServices
@@ -25,7 +28,10 @@ class StoredBlob:
     """A blob whose bytes are durable and are what the client meant to send."""
 
     blob: NewBlob
-    md5_hex: str
+    size: int
+    """Bytes of plaintext; a sealed blob has more."""
+    etag: str
+    """Of an object or part that has these bytes, without quotes."""
     checksum: Checksum
     """To be kept with the object or part."""
     echo: Checksum
@@ -33,60 +39,112 @@ class StoredBlob:
 
 
 async def store_blob(
-    services: FrontServices, request: Request, *, bytes_max: int, algorithm: Algorithm | None = None
+    services: FrontServices,
+    request: Request,
+    *,
+    bytes_max: int,
+    algorithm: Algorithm | None = None,
+    sealing: Sealing | None = None,
 ) -> StoredBlob:
-    """Store the request's body. `algorithm` is that of the checksum to keep, if not the declared one.
+    """Store the request's body, encrypted when there is a `sealing`. `algorithm` is that of the checksum to keep, if
+    not the declared one.
 
     Raises what Body and Digests raise, and the cluster's NotEnoughNodes and WriteFailed. On any failure the shards
     already written are queued as garbage, here or (body broken off, request cancelled) by the writer's `on_abandoned`.
     """
     digests = Digests.of_request(request, algorithm)
     body = Body(request, bytes_max)
-    if body.size <= services.writer.geometry.stripe_bytes:
-        return await _store_small(services, body, digests)
-    return await _store_large(services, body, digests)
+    if _stored_bytes(body.size, sealing) <= services.writer.geometry.stripe_bytes:
+        return await _store_small(services, body, digests, sealing)
+    return await _store_large(services, body, digests, sealing)
 
 
-async def _store_small(services: FrontServices, body: Body, digests: Digests) -> StoredBlob:
+async def _store_small(
+    services: FrontServices, body: Body, digests: Digests, sealing: Sealing | None
+) -> StoredBlob:
     """At most one stripe: it is verified before its shards leave. The budget is taken before it is read (S10)."""
     budget = services.budget
-    if not budget.try_acquire(body.size):
-        await budget.acquire(body.size)
+    stored_bytes = _stored_bytes(body.size, sealing)
+    seal = None
+    if not budget.try_acquire(stored_bytes):
+        await budget.acquire(stored_bytes)
     try:
         data = await body.read()
         digests.update(data)
         checksum = digests.verify(body.trailers)
+        if sealing is not None:
+            seal, sealer = sealing.sealer(body.size)
+            data = sealer.seal(data)
         receipt = await services.writer.write_one(data, epoch=upload_epoch(services))
     except WriteFailed as failure:
         abandon(services, failure.receipt)
         raise
     finally:
-        budget.release(body.size)
-    return StoredBlob(new_blob(receipt), digests.md5_hex, checksum, digests.echo)
+        budget.release(stored_bytes)
+    return _stored(new_blob(receipt, seal), body.size, digests, checksum, sealing)
 
 
-async def _store_large(services: FrontServices, body: Body, digests: Digests) -> StoredBlob:
+async def _store_large(
+    services: FrontServices, body: Body, digests: Digests, sealing: Sealing | None
+) -> StoredBlob:
     """Stripes leave as they come in; only at the end is it known whether they are what the client meant."""
-    receipt = await write_pieces(services, body.pieces(), body.size, digests)
+    blob = await _write_pieces(services, body.pieces(), body.size, digests, sealing)
     try:
         checksum = digests.verify(body.trailers)
     except S3Error:
-        abandon(services, receipt)
+        services.catalog.abandon(blob)
         raise
-    return StoredBlob(new_blob(receipt), digests.md5_hex, checksum, digests.echo)
+    return _stored(blob, body.size, digests, checksum, sealing)
 
 
-async def write_pieces(
-    services: FrontServices, pieces: AsyncIterator[Buffer], size: int, digests: Digests
-) -> Receipt:
-    """Write `size` bytes that come in pieces of any length, hashing them on the way. Raises WriteFailed."""
-    stripes = hashed_stripes(pieces, digests, services.writer.geometry.stripe_bytes, services.digest_threads)
+async def store_pieces(
+    services: FrontServices,
+    pieces: AsyncIterator[Buffer],
+    size: int,
+    digests: Digests,
+    *,
+    sealing: Sealing | None = None,
+) -> StoredBlob:
+    """Store `size` bytes that are no request's body and come in pieces of any length, hashing them on the way. Raises
+    the cluster's NotEnoughNodes and WriteFailed."""
+    blob = await _write_pieces(services, pieces, size, digests, sealing)
+    return _stored(blob, size, digests, digests.verify({}), sealing)
+
+
+async def _write_pieces(
+    services: FrontServices,
+    pieces: AsyncIterator[Buffer],
+    size: int,
+    digests: Digests,
+    sealing: Sealing | None,
+) -> NewBlob:
+    stripe_bytes, threads = services.writer.geometry.stripe_bytes, services.digest_threads
+    seal = None
+    if sealing is None:
+        stripes = hashed_stripes(pieces, digests, stripe_bytes, threads)
+    else:
+        seal, sealer = sealing.sealer(size)
+        stripes = sealed_stripes(pieces, digests, sealer, stripe_bytes, threads)
     try:
         async with contextlib.aclosing(stripes):
-            return await services.writer.write(stripes, epoch=upload_epoch(services), size_hint=size)
+            receipt = await services.writer.write(
+                stripes, epoch=upload_epoch(services), size_hint=_stored_bytes(size, sealing)
+            )
     except WriteFailed as failure:
         abandon(services, failure.receipt)
         raise
+    return new_blob(receipt, seal)
+
+
+def _stored_bytes(size: int, sealing: Sealing | None) -> int:
+    return size if sealing is None else sealed_form.sealed_size(size)
+
+
+def _stored(
+    blob: NewBlob, size: int, digests: Digests, checksum: Checksum, sealing: Sealing | None
+) -> StoredBlob:
+    etag = digests.md5_hex if sealing is None else sealing.etag(digests.md5_hex)
+    return StoredBlob(blob, size, etag, checksum, digests.echo)
 
 
 def upload_epoch(services: FrontServices) -> int:
@@ -97,8 +155,8 @@ def upload_epoch(services: FrontServices) -> int:
     return services.catalog.known_configuration.meta.upload_epoch
 
 
-def new_blob(receipt: Receipt) -> NewBlob:
-    """The catalog's view of a written blob."""
+def new_blob(receipt: Receipt, seal: bytes | None = None) -> NewBlob:
+    """The catalog's view of a written blob; `seal` is what its key was derived with, if it is sealed."""
     return NewBlob(
         id=receipt.blob_id,
         size=receipt.size,
@@ -108,6 +166,8 @@ def new_blob(receipt: Receipt) -> NewBlob:
         nodes=receipt.nodes,
         stripes=receipt.stripes,
         runs=receipt.runs,
+        transform=0 if seal is None else sealed_form.TRANSFORM,
+        seal=seal,
     )
 
 

@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 
 from catalog.model import Checksum
 from codec.block import Buffer
+from codec.sealing import CHUNK_BYTES, Sealer
 from s3front import errors
 from s3front.auth.aws_chunked import ChunkedDecoder, decoded_length
 from s3front.request import Request
@@ -22,6 +23,9 @@ from s3front.wire.checksums import ALGORITHMS, Algorithm, Declared
 
 DEFAULT_ALGORITHM = ALGORITHMS["CRC64NVME"]
 """What S3 computes for uploads that declare no checksum ("Checking object integrity")."""
+
+SEALED_AT_ONCE_BYTES = 4 * CHUNK_BYTES
+"""What is encrypted lies in memory twice, beside the budget for stripes: so it is little, yet worth a thread."""
 
 
 class ClientGone(Exception):
@@ -216,3 +220,30 @@ async def hashed_stripes(
         yield stripe
     if hashing is not None:
         await hashing
+
+
+async def sealed_stripes(
+    pieces: AsyncIterator[Buffer], digests: Digests, sealer: Sealer, stripe_bytes: int, threads: Executor
+) -> AsyncGenerator[bytes]:
+    """The stripes of what `pieces` are when they are sealed; the digests are those of the plaintext."""
+    async for stripe in cut_stripes(_sealed(pieces, digests, sealer, threads), stripe_bytes):
+        yield stripe
+
+
+async def _sealed(
+    pieces: AsyncIterator[Buffer], digests: Digests, sealer: Sealer, threads: Executor
+) -> AsyncGenerator[bytes]:
+    """Hashed and sealed in a thread while the next pieces arrive."""
+
+    def work(plain: bytes) -> bytes:
+        digests.update(plain)
+        return sealer.seal(plain)
+
+    loop = asyncio.get_running_loop()
+    sealing: asyncio.Future[bytes] | None = None
+    async for plain in cut_stripes(pieces, SEALED_AT_ONCE_BYTES):
+        if sealing is not None:
+            yield await sealing
+        sealing = loop.run_in_executor(threads, work, plain)
+    if sealing is not None:
+        yield await sealing

@@ -14,6 +14,7 @@ from cluster.blob_writer import BlobWriter
 from cluster.budget import ByteBudget
 from cluster.topology import NodeSet
 from s3front.auth.keys import KeyRing
+from s3front.encryption.key_service import KeyService
 from s3front.metrics.requests import RequestMetrics
 from s3front.tracing import RequestTracer
 
@@ -44,6 +45,8 @@ class FrontServices:
     settings: FrontSettings
     keys: KeyRing
     """Who may do what: the root key and the catalog's access keys."""
+    encryption: KeyService
+    """Wraps the data keys of encrypted objects."""
     requests: RequestMetrics
     """Counts every request, and knows what the other fronts of this machine have counted."""
     digest_threads: Executor

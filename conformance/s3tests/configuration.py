@@ -43,7 +43,11 @@ def write_configuration(subject: Subject, path: Path) -> None:
         "is_secure": str(url.scheme == "https"),
         "ssl_verify": "False",
     }
-    parser["fixtures"] = {"bucket prefix": "s3t-{random}-", "iam name prefix": "s3t-", "iam path prefix": "/s3t/"}
+    parser["fixtures"] = {
+        "bucket prefix": "s3t-{random}-",
+        "iam name prefix": "s3t-",
+        "iam path prefix": "/s3t/",
+    }
     parser["s3 main"] = {
         **_section(subject, subject.main, "main"),
         "api_name": subject.region,

@@ -47,9 +47,27 @@ def run(
     """Prints the failures and the table; the exit code of pytest."""
     outcomes = Outcomes()
     words = [str(FOLDER / f"test_{area}.py") for area in areas or AREAS]
-    words += [f"--rootdir={FOLDER}", "-c", os.devnull, "-q", "--no-header", "--tb=short", "--import-mode=importlib"]
+    words += [
+        f"--rootdir={FOLDER}",
+        "-c",
+        os.devnull,
+        "-q",
+        "--no-header",
+        "--tb=short",
+        "--import-mode=importlib",
+    ]
     # Coroutine tests and timeouts are other suites' affair.
-    words += ["-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:xdist", "-p", "no:timeout", "--show-capture=no"]
+    words += [
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:asyncio",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:timeout",
+        "--show-capture=no",
+    ]
     words += [f"--endpoint={url}", f"--access-key={access_key}", f"--secret-key={secret_key}"]
     words += [f"--region={region}", "-W", "error"]
     words += [f"--day-s={day_s}"] if day_s is not None else []
@@ -70,7 +88,9 @@ def main() -> None:
         access_key = options.access_key or os.environ.get("AWS_ACCESS_KEY_ID", "")
         secret_key = options.secret_key or os.environ.get("AWS_SECRET_ACCESS_KEY", "")
         if not access_key or not secret_key:
-            sys.exit("--endpoint needs --access-key and --secret-key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+            sys.exit(
+                "--endpoint needs --access-key and --secret-key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
         sys.exit(run(options.endpoint, access_key, secret_key, day_s=options.day_s, **chosen))
     # The store inherits the environment: a short day, so that lifecycle rules can be watched at work.
     os.environ["TRIVET_LIFECYCLE_DAY_S"] = str(OWN_DAY_S)
@@ -90,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--secret-key", metavar="KEY", help="[AWS_SECRET_ACCESS_KEY]")
     parser.add_argument("--region", default="us-east-1", help="of the endpoint")
     parser.add_argument("--area", action="append", default=[], choices=AREAS, help="may be given again")
-    parser.add_argument("--day-s", type=int, help="seconds of a lifecycle day there, when rules are to be watched")
+    parser.add_argument(
+        "--day-s", type=int, help="seconds of a lifecycle day there, when rules are to be watched"
+    )
     parser.add_argument("-k", default="", metavar="EXPRESSION", help="only tests of these names")
     return parser

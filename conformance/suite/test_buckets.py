@@ -79,7 +79,18 @@ def test_making_ones_own_bucket_again_changes_nothing(s3: Any, bucket: str) -> N
 
 @pytest.mark.parametrize(
     "name",
-    ["ab", "a" * 64, "Upper", "under_score", "-dash", "dash-", "two..dots", "192.168.1.1", "xn--name", "name-s3alias"],
+    [
+        "ab",
+        "a" * 64,
+        "Upper",
+        "under_score",
+        "-dash",
+        "dash-",
+        "two..dots",
+        "192.168.1.1",
+        "xn--name",
+        "name-s3alias",
+    ],
 )
 def test_names_that_no_bucket_may_have(s3: Any, name: str) -> None:
     with refused(400, "InvalidBucketName"):

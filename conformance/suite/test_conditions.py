@@ -156,7 +156,10 @@ def test_no_update_is_lost_between_writers(s3: Any, bucket: str) -> None:
                 try:
                     s3.put_object(Bucket=bucket, Key="n", Body=text, IfMatch=answer["ETag"])
                 except ClientError as caught:
-                    assert caught.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict")
+                    assert caught.response["Error"]["Code"] in (
+                        "PreconditionFailed",
+                        "ConditionalRequestConflict",
+                    )
                 else:
                     done += 1
         except BaseException as failure:  # noqa: BLE001: told by the test's own thread

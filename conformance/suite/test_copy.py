@@ -30,7 +30,11 @@ def test_a_copy_has_bytes_and_metadata(s3: Any, bucket: str, source: dict[str, s
     answer = s3.copy_object(Bucket=bucket, Key="to", CopySource=source)
     got = s3.get_object(Bucket=bucket, Key="to")
     assert got["Body"].read() == b"text"
-    assert (got["ContentType"], got["CacheControl"], got["Metadata"]) == ("text/plain", "no-cache", {"a": "1"})
+    assert (got["ContentType"], got["CacheControl"], got["Metadata"]) == (
+        "text/plain",
+        "no-cache",
+        {"a": "1"},
+    )
     assert answer["CopyObjectResult"]["ETag"] == got["ETag"] == s3.head_object(**source)["ETag"]
     assert s3.get_object_tagging(Bucket=bucket, Key="to")["TagSet"] == TAGS
 
@@ -135,9 +139,7 @@ def test_an_old_version_becomes_current_again(s3: Any, versioned: str) -> None:
     """The way to restore that AWS's guide names."""
     one = s3.put_object(Bucket=versioned, Key="k", Body=b"one")["VersionId"]
     s3.put_object(Bucket=versioned, Key="k", Body=b"two")
-    s3.copy_object(
-        Bucket=versioned, Key="k", CopySource={"Bucket": versioned, "Key": "k", "VersionId": one}
-    )
+    s3.copy_object(Bucket=versioned, Key="k", CopySource={"Bucket": versioned, "Key": "k", "VersionId": one})
     assert s3.get_object(Bucket=versioned, Key="k")["Body"].read() == b"one"
 
 
@@ -146,7 +148,10 @@ def rename(s3: Any, bucket: str, to: str, source: str, **conditions: Any) -> Non
     try:
         s3.rename_object(Bucket=bucket, Key=to, RenameSource=source, **conditions)
     except ClientError as caught:
-        if header(caught.response, "x-amz-request-id") and caught.response["Error"]["Code"] == "NotImplemented":
+        if (
+            header(caught.response, "x-amz-request-id")
+            and caught.response["Error"]["Code"] == "NotImplemented"
+        ):
             pytest.skip("AWS renames in directory buckets only")
         raise
 

@@ -51,11 +51,15 @@ def test_a_bucket_without_it(s3: Any, bucket: str) -> None:
     with refused(400, "InvalidRequest"):
         s3.put_object(Bucket=bucket, Key="k", Body=b"y", ObjectLockLegalHoldStatus="ON")
     with refused(409, "InvalidBucketState"):
-        s3.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"})
+        s3.put_object_lock_configuration(
+            Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}
+        )
 
 
 def test_it_may_be_enabled_later(s3: Any, versioned: str) -> None:
-    s3.put_object_lock_configuration(Bucket=versioned, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"})
+    s3.put_object_lock_configuration(
+        Bucket=versioned, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}
+    )
     told = s3.get_object_lock_configuration(Bucket=versioned)["ObjectLockConfiguration"]
     assert told == {"ObjectLockEnabled": "Enabled"}
 
@@ -171,7 +175,11 @@ def test_a_legal_hold(s3: Any, version: dict[str, str]) -> None:
 
 def test_a_lock_is_given_with_the_object(s3: Any, lockable: str) -> None:
     end = in_time(days=1)
-    locked = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": end, "ObjectLockLegalHoldStatus": "ON"}
+    locked = {
+        "ObjectLockMode": "GOVERNANCE",
+        "ObjectLockRetainUntilDate": end,
+        "ObjectLockLegalHoldStatus": "ON",
+    }
     s3.put_object(Bucket=lockable, Key="k", Body=b"x", **locked)
     head = s3.head_object(Bucket=lockable, Key="k")
     assert {name: head[name] for name in locked} == locked

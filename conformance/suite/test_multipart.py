@@ -45,7 +45,9 @@ def etag_of(*bodies: bytes) -> str:
 
 
 def test_parts_become_an_object(s3: Any, bucket: str) -> None:
-    upload = begun(s3, bucket, ContentType="text/plain", Metadata={"a": "1"}, Tagging="x=y", StorageClass="STANDARD_IA")
+    upload = begun(
+        s3, bucket, ContentType="text/plain", Metadata={"a": "1"}, Tagging="x=y", StorageClass="STANDARD_IA"
+    )
     parts = sent(s3, upload, 1, PART), sent(s3, upload, 2, TAIL)
     with refused(404, "NoSuchKey"):
         s3.get_object(Bucket=bucket, Key="k")
@@ -53,7 +55,11 @@ def test_parts_become_an_object(s3: Any, bucket: str) -> None:
     assert answer["ETag"] == etag_of(PART, TAIL)
     got = s3.get_object(Bucket=bucket, Key="k")
     assert got["Body"].read() == PART + TAIL
-    assert (got["ContentType"], got["Metadata"], got["StorageClass"]) == ("text/plain", {"a": "1"}, "STANDARD_IA")
+    assert (got["ContentType"], got["Metadata"], got["StorageClass"]) == (
+        "text/plain",
+        {"a": "1"},
+        "STANDARD_IA",
+    )
     assert s3.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == [{"Key": "x", "Value": "y"}]
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
 
@@ -133,7 +139,7 @@ def test_an_aborted_upload_is_gone(s3: Any, bucket: str) -> None:
 
 
 def test_a_second_complete_says_the_same(s3: Any, bucket: str) -> None:
-    """"If you send the request again": the answer of a complete may have been lost on its way."""
+    """ "If you send the request again": the answer of a complete may have been lost on its way."""
     upload = begun(s3, bucket)
     part = sent(s3, upload, 1, TAIL)
     first = completed(s3, upload, part)

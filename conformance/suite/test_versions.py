@@ -180,7 +180,9 @@ def test_pages_show_every_version_once(s3: Any, versioned: str, limit: int) -> N
     assert len(everything) == 10
     paged = all_versions(s3, versioned, PaginationConfig={"PageSize": limit})
     assert sorted(paged) == sorted(everything)
-    assert all_versions(s3, versioned, Prefix="b/") == [each for each in everything if each[0].startswith("b/")]
+    assert all_versions(s3, versioned, Prefix="b/") == [
+        each for each in everything if each[0].startswith("b/")
+    ]
 
 
 def test_common_prefixes_of_versions(s3: Any, versioned: str) -> None:

@@ -33,7 +33,9 @@ def customer_key(headers: Mapping[str, str], prefix: str = PREFIX) -> bytes | No
         return None
     if algorithm is None:
         raise InvalidArgument(
-            _REQUESTS + "a valid encryption algorithm.", ArgumentName=prefix + "algorithm", ArgumentValue="null"
+            _REQUESTS + "a valid encryption algorithm.",
+            ArgumentName=prefix + "algorithm",
+            ArgumentValue="null",
         )
     if algorithm != ALGORITHM:
         raise InvalidEncryptionAlgorithmError(ArgumentName=prefix + "algorithm", ArgumentValue=algorithm)

@@ -46,7 +46,9 @@ class LocalKeys:
     def __init__(self, catalog: Catalog, sealer: RingSealer) -> None:
         self._catalog = catalog
         self._sealer = sealer
-        self._opened: dict[bytes, bytes] = {}  # by sealed bytes, which are other ones for each version of each key
+        self._opened: dict[
+            bytes, bytes
+        ] = {}  # by sealed bytes, which are other ones for each version of each key
 
     def __repr__(self) -> str:
         return "LocalKeys(…)"  # never the keys that are open

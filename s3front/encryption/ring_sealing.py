@@ -56,7 +56,9 @@ class RingSealer:
         from cryptography.exceptions import InvalidTag
 
         if sealed[:1] != VERSION:
-            raise Unsealable(f"sealed in a form (version {sealed[:1].hex() or 'none'}) that is not known here")
+            raise Unsealable(
+                f"sealed in a form (version {sealed[:1].hex() or 'none'}) that is not known here"
+            )
         nonce, text = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
         try:
             return self._cipher.decrypt(nonce, text, _belongs_to(name, version))

@@ -10,7 +10,7 @@ from catalog import objects, uploads
 from catalog.errors import Changed
 from catalog.model import Attributes, Bucket, Checksum, ObjectRow, PartRow, UploadRow
 from s3front import errors
-from s3front.blob_store import StoredBlob, new_blob, write_pieces
+from s3front.blob_store import StoredBlob, store_pieces
 from s3front.body import Digests
 from s3front.handlers import new_version
 from s3front.handlers.buckets import require_bucket
@@ -203,7 +203,7 @@ async def _copy_part(
             upload=upload,
             number=number,
             blob=stored.blob,
-            etag=stored.md5_hex,
+            etag=stored.etag,
             checksum=stored.checksum.value,
         ),
         blob=stored.blob,
@@ -216,5 +216,4 @@ async def _move_bytes(
 ) -> StoredBlob:
     """A new blob with bytes [start, stop) of an object."""
     async with services.copy_slots, aclosing(object_pieces(services, row.blob, start, stop)) as pieces:
-        receipt = await write_pieces(services, pieces, stop - start, digests)
-    return StoredBlob(new_blob(receipt), digests.md5_hex, digests.verify({}), digests.echo)
+        return await store_pieces(services, pieces, stop - start, digests)

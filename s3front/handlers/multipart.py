@@ -105,12 +105,12 @@ async def upload_part(services: FrontServices, request: Request) -> Response:
             upload=upload,
             number=number,
             blob=stored.blob,
-            etag=stored.md5_hex,
+            etag=stored.etag,
             checksum=stored.checksum.value,
         ),
         blob=stored.blob,
     )
-    return Response(headers=[header("etag", f'"{stored.md5_hex}"'), *checksum_headers(stored.echo)])
+    return Response(headers=[header("etag", f'"{stored.etag}"'), *checksum_headers(stored.echo)])
 
 
 async def abort_multipart_upload(services: FrontServices, request: Request) -> Response:

@@ -11,6 +11,8 @@ from catalog.model import BlobRow, PartRef
 from cluster.blob_reader import BlobStream
 from cluster.errors import BlobUnreadable
 from codec.block import Buffer
+from codec.sealing import TRANSFORM
+from s3front.encryption.opening import OpenedStream
 from s3front.response import Rest
 from s3front.services import FrontServices
 
@@ -34,16 +36,17 @@ def part_spans(manifest: tuple[PartRef, ...], start: int, stop: int) -> Iterator
 
 
 async def open_pieces(
-    services: FrontServices, blob: BlobRow, start: int, stop: int
+    services: FrontServices, blob: BlobRow, start: int, stop: int, key: bytes | None = None
 ) -> tuple[Sequence[Buffer], Rest | None]:
     """Bytes [start, stop) of an object: the first stripe's pieces, verified, and what is still to come, if anything.
+    `key` is the data key of an encrypted object (s3front.encryption.requests).
 
     `start < stop`. Raises BlobUnreadable and catalog errors while nothing has been promised to the client.
     """
     if blob.manifest is not None:
-        rest = object_pieces(services, blob, start, stop)
+        rest = object_pieces(services, blob, start, stop, key)
         return (await anext(rest),), rest
-    stream = services.reader.open(blob, start, stop)
+    stream = _opened(services, blob, start, stop, key)
     try:
         first = await stream.next()
     except BaseException:
@@ -57,13 +60,25 @@ async def open_pieces(
     return (first if stop - start > JOINED_BYTES_MAX else (b"".join(first),)), None
 
 
+def _opened(
+    services: FrontServices, blob: BlobRow, start: int, stop: int, key: bytes | None
+) -> BlobStream | OpenedStream:
+    """A blob's plain bytes, whatever is stored of them."""
+    if blob.transform == 0:
+        return services.reader.open(blob, start, stop)
+    if blob.transform != TRANSFORM or key is None:
+        raise BlobUnreadable(blob.id, 0, f"it is transformed ({blob.transform}), and no key is given")
+    return OpenedStream(services.reader, blob, start, stop, data_key=key, threads=services.digest_threads)
+
+
 async def object_pieces(
-    services: FrontServices, blob: BlobRow, start: int, stop: int
+    services: FrontServices, blob: BlobRow, start: int, stop: int, key: bytes | None = None
 ) -> AsyncGenerator[Buffer]:
-    """Verified pieces of bytes [start, stop) of an object, in order. Raises BlobUnreadable and catalog errors."""
+    """Verified pieces of bytes [start, stop) of an object, in order; `key` as of `open_pieces`. Raises BlobUnreadable
+    and catalog errors."""
     if blob.manifest is None:
         spans = [(blob, start, stop)]
-        async with aclosing(_blobs_pieces(services, spans)) as pieces:
+        async with aclosing(_blobs_pieces(services, spans, key)) as pieces:
             async for piece in pieces:
                 yield piece
         return
@@ -75,16 +90,16 @@ async def object_pieces(
             if part.blob_id not in rows:
                 raise BlobUnreadable(part.blob_id, 0, "a part's blob is not in the catalog")
         spans = [(rows[part.blob_id], first, last) for part, first, last in group]
-        async with aclosing(_blobs_pieces(services, spans)) as pieces:
+        async with aclosing(_blobs_pieces(services, spans, key)) as pieces:
             async for piece in pieces:
                 yield piece
 
 
 async def _blobs_pieces(
-    services: FrontServices, spans: list[tuple[BlobRow, int, int]]
+    services: FrontServices, spans: list[tuple[BlobRow, int, int]], key: bytes | None
 ) -> AsyncGenerator[Buffer]:
     for blob, start, stop in spans:
-        async with aclosing(StreamPieces(services.reader.open(blob, start, stop))) as pieces:
+        async with aclosing(StreamPieces(_opened(services, blob, start, stop, key))) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -96,7 +111,7 @@ class StreamPieces:
     budget for the stripe it has handed out already.
     """
 
-    def __init__(self, stream: BlobStream) -> None:
+    def __init__(self, stream: BlobStream | OpenedStream) -> None:
         self._stream = stream
         self._pieces: deque[Buffer] = deque()
 

@@ -7,6 +7,7 @@ from msgspec import structs
 from catalog import objects, usage
 from s3front.blob_store import store_blob
 from s3front.body import Body
+from s3front.encryption.requests import for_new_object, response_headers
 from s3front.handlers import new_version
 from s3front.handlers.buckets import require_bucket
 from s3front.handlers.one_version import version_headers
@@ -29,15 +30,18 @@ async def put_object(services: FrontServices, request: Request) -> Response:
         # What can't be kept need not be sent: a client that waits for "100 Continue" saves the upload.
         size = Body(request, OBJECT_BYTES_MAX_SINGLE_PUT).size
         await usage.check_before_body(services.catalog, bucket, key, size)
-    stored = await store_blob(services, request, bytes_max=OBJECT_BYTES_MAX_SINGLE_PUT)
-    attributes = structs.replace(described.attributes, checksum=stored.checksum)
+    sealing = await for_new_object(services, request, bucket)
+    encryption = None if sealing is None else sealing.encryption
+    stored = await store_blob(services, request, bytes_max=OBJECT_BYTES_MAX_SINGLE_PUT, sealing=sealing)
+    attributes = structs.replace(described.attributes, checksum=stored.checksum, encryption=encryption)
     result = await services.catalog.write(
         lambda tx: objects.put(
             tx,
             bucket_id=bucket.id,
             key=key,
             blob=stored.blob,
-            etag=stored.md5_hex,
+            size=stored.size,
+            etag=stored.etag,
             content_type=described.content_type,
             attributes=attributes,
             condition=condition,
@@ -46,8 +50,9 @@ async def put_object(services: FrontServices, request: Request) -> Response:
     )
     return Response(
         headers=[
-            header("etag", f'"{stored.md5_hex}"'),
+            header("etag", f'"{stored.etag}"'),
             *version_headers(result.version_id),
+            *response_headers(encryption, request),
             *checksum_headers(stored.echo),
         ]
     )

@@ -102,6 +102,27 @@ def test_default_retention_is_counted_from_the_later_clock(now_ms: int, clock_ms
     assert locks.default_retention(tx, None) is None
 
 
+@pytest.mark.parametrize(
+    ("behind_ms", "ended_ms"),
+    [
+        (0, 0),
+        (7, 7),
+        (locks.BETWEEN_STEPS_MS_MAX, locks.BETWEEN_STEPS_MS_MAX),
+        (locks.BETWEEN_STEPS_MS_MAX + 1, locks.BETWEEN_STEPS_MS_MAX),
+        (400 * DAY_MS, locks.BETWEEN_STEPS_MS_MAX),
+        (-7, 0),
+        (-400 * DAY_MS, 0),
+    ],
+)
+def test_the_wall_clock_fills_in_seconds_only(behind_ms: int, ended_ms: int) -> None:
+    """Red when retention was ended by the wall clock alone, and when it went on until the lock clock's next step."""
+    tx = Clocks(1 << 40, (1 << 40) - behind_ms).tx
+    until_ms = tx.meta.clock_ms + ended_ms
+    for more_ms, locked in ((0, False), (1, True)):
+        attributes = Attributes(retention=Retention(COMPLIANCE, until_ms + more_ms))
+        assert locked is refuses(lambda: locks.check_removable(tx, attributes, bypass_governance=False))  # noqa: B023
+
+
 def test_an_unknown_mode_is_a_lock_that_nothing_bypasses() -> None:
     """Red when everything but COMPLIANCE was bypassed."""
     attributes = Attributes(retention=Retention("LATER", 10))

@@ -44,7 +44,9 @@ def test_sizes_go_both_ways(plain_bytes: int) -> None:
     assert stored - plain_bytes == TAG_BYTES * ((plain_bytes + CHUNK_BYTES - 1) // CHUNK_BYTES)
 
 
-@pytest.mark.parametrize("stored_bytes", [1, TAG_BYTES, STORED_CHUNK_BYTES + 1, STORED_CHUNK_BYTES + TAG_BYTES])
+@pytest.mark.parametrize(
+    "stored_bytes", [1, TAG_BYTES, STORED_CHUNK_BYTES + 1, STORED_CHUNK_BYTES + TAG_BYTES]
+)
 def test_impossible_sizes_are_refused(stored_bytes: int) -> None:
     """A chunk has at least one byte beside its tag."""
     with pytest.raises(ValueError, match="no sealed blob"):

@@ -32,6 +32,7 @@ from catalog.errors import CatalogError
 from catalog.model import (
     Attributes,
     Condition,
+    DeleteResult,
     LockConfiguration,
     MarkerRow,
     ObjectRow,
@@ -94,7 +95,9 @@ def _retention(lock: Lock | None) -> Retention | None:
 
 def seen(row: ObjectRow) -> Seen:
     kept = row.attributes
-    lock = kept.retention and Lock(kept.retention.mode, (kept.retention.until_ms - FAR_MS) // DAY_MS)
+    lock = None
+    if kept.retention is not None:
+        lock = Lock(kept.retention.mode, (kept.retention.until_ms - FAR_MS) // DAY_MS)
     pairs = tuple(sorted(kept.tags.items())), tuple(sorted(kept.metadata.items()))
     return Seen(row.etag, row.size, *pairs, lock, bool(kept.legal_hold))
 
@@ -139,6 +142,7 @@ class CatalogStore:
         self.bucket_id = self._write(
             lambda tx: buckets.create(tx, name="b", owner="o", region="r", versioning=versioning, lock=lock)
         ).id
+        self._versioned = locking
         self._crashes = 0
 
     def close(self) -> None:
@@ -164,13 +168,15 @@ class CatalogStore:
             case Turn(versioning):
                 state = catalog_model.Versioning[versioning.upper()]
                 self._write(lambda tx: buckets.set_versioning(tx, self.bucket_id, state))
+                self._versioned = True
                 return Answer()
             case Put():
                 return Answer(self._complete(step) if step.body.multipart else self._put(step))
             case Copy():
                 return Answer(self._copy(step))
             case Rename(source, key):
-                return Answer(self._rename(source, key))
+                self._rename(source, key)
+                return Answer()
             case Delete(key, condition):
                 done = self._write(
                     lambda tx: objects.delete(
@@ -178,23 +184,30 @@ class CatalogStore:
                     )
                 )
                 return Answer(done.version_id, done.delete_marker)
-            case DeleteVersion(key, version, bypass):
-                done = self._write(
-                    lambda tx: objects.delete_version(
-                        tx,
-                        bucket_id=self.bucket_id,
-                        key=key.encode(),
-                        version_id=version,
-                        bypass_governance=bypass,
-                    )
-                )
-                return Answer(done.version_id, done.delete_marker)
+            case DeleteVersion():
+                done = self._delete_version(step)
+                return Answer(done.version_id if self._versioned else None, done.delete_marker)
             case Tag(key, version, tags):
-                return self._change(key, version, lambda _, old: structs.replace(old, tags=dict(tags)))
+                return Answer(
+                    self._change(key, version, lambda _, old: structs.replace(old, tags=dict(tags)))
+                )
             case Hold(key, version, on):
-                return self._change(key, version, lambda _, old: structs.replace(old, legal_hold=on))
+                self._change(key, version, lambda _, old: structs.replace(old, legal_hold=on))
+                return Answer()
             case Retain():
-                return self._retain(step)
+                self._retain(step)
+                return Answer()
+
+    def _delete_version(self, step: DeleteVersion) -> DeleteResult:
+        return self._write(
+            lambda tx: objects.delete_version(
+                tx,
+                bucket_id=self.bucket_id,
+                key=step.key.encode(),
+                version_id=step.version,
+                bypass_governance=step.bypass,
+            )
+        )
 
     def _put(self, put: Put) -> str | None:
         blob = new_blob(size=put.body.size)
@@ -275,10 +288,10 @@ class CatalogStore:
             )
         ).version_id
 
-    def _rename(self, old: str, key: str) -> str | None:
+    def _rename(self, old: str, key: str) -> None:
         source, row = self._source(old, None)
         kept = Attributes(tags=row.attributes.tags, metadata=row.attributes.metadata)
-        return self._write(
+        self._write(
             lambda tx: objects.rename(
                 tx,
                 source=source,
@@ -288,12 +301,12 @@ class CatalogStore:
                 content_type="",
                 attributes=kept,
             )
-        ).version_id
+        )
 
     def _change(
         self, key: str, version: str | None, change: Callable[[Transaction, Attributes], Attributes]
-    ) -> Answer:
-        shown = self._write(
+    ) -> str | None:
+        return self._write(
             lambda tx: objects.change_attributes(
                 tx,
                 bucket_id=self.bucket_id,
@@ -302,16 +315,15 @@ class CatalogStore:
                 change=lambda old: change(tx, old),
             )
         )
-        return Answer(shown)
 
-    def _retain(self, step: Retain) -> Answer:
+    def _retain(self, step: Retain) -> None:
         new = _retention(step.lock)
 
         def change(tx: Transaction, old: Attributes) -> Attributes:
             locks.check_change(tx, old.retention, new, bypass_governance=step.bypass)
             return structs.replace(old, retention=new)
 
-        return self._change(step.key, step.version, change)
+        self._change(step.key, step.version, change)
 
     # -- what is there ---------------------------------------------------------------------------------------
 

@@ -116,9 +116,9 @@ class Drawing:
         version = self.version(key) if self.seldom(0.7) else None
         if self._reference.versioning == "never" and version not in (None, NULL):
             version = None
-        if not self._reference.locking or self.seldom(0.5):
+        if not self._reference.locking or self.seldom(0.3):
             return Tag(key, version, self.pairs())
-        if self.seldom(0.6):
+        if self.seldom(0.4):
             return Hold(key, version, self.seldom(0.4))
         return Retain(key, version, self.lock(), self.seldom(0.5))
 

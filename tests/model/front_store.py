@@ -255,6 +255,8 @@ class FrontStore:
         except ClientError as error:
             code = str(error.response["Error"]["Code"])
             raise Refused(CODES.get(code, code)) from error
+        if isinstance(step, Hold | Retain):
+            return Answer()  # AWS names no version in these answers
         headers = told["ResponseMetadata"]["HTTPHeaders"]
         return Answer(headers.get("x-amz-version-id"), headers.get("x-amz-delete-marker") == "true")
 

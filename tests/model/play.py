@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from random import Random
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from catalog.usage_changes import Usage
 from tests.model.drawing import KEYS, Drawing
 from tests.model.reference import NEW, Expected, Reference, Version
 from tests.model.steps import Answer, Listed, Refused, Seen, Step
 
+T = TypeVar("T")
+
 TROUBLE_SHARE = 0.02
 TOLD_STEPS = 12
+FEW = 30
+"""Versions that may be listed one by one."""
 
 
 class Store(Protocol):
@@ -37,6 +43,9 @@ class Store(Protocol):
 
     def trouble(self, random: Random) -> str:
         """Something that no client may notice; its name."""
+
+    def close(self) -> None:
+        """The end of it."""
 
 
 class Play:
@@ -98,9 +107,10 @@ class Play:
 
     def _compare(self) -> None:
         model = self.model
-        listed = self._store.versions(self._random.choice((1, 2, 3, 1000)))
+        count = sum(map(len, model.keys.values()))
+        listed = self._store.versions(self._random.choice((1, 2, 3) if count < FEW else (count // 3, 1000)))
         unnamed = [(key, one) for key, versions in model.keys.items() for one in versions if one.id == NEW]
-        for key, made in unnamed:  # the marker that a rename leaves, which no answer tells
+        for key, made in unnamed:  # a rename's answer tells neither the version nor the marker that it makes
             self._name(made, next((one.version for one in listed if one.key == key), None))
         expected = model.versions()
         assert listed == expected, f"listed are {listed} instead of {expected}"
@@ -109,14 +119,14 @@ class Play:
         current = model.current(key)
         assert _outcome(lambda: self._store.read(key, None)) == (current.seen() if current else "NoSuchKey")
         for one in model.keys.get(key, []):
-            found = _outcome(lambda one=one: self._store.read(key, one.id))  # type: ignore[misc]
+            found = _outcome(partial(self._store.read, key, one.id))
             assert found == (one.seen() if one.body else "IsDeleteMarker")
         sizes = [one.body.size for _, one in model.objects() if one.body]
-        count = sum(map(len, model.keys.values()))
         self._store.check_books(Usage(sum(1 for key in KEYS if model.current(key)), count, sum(sizes)))
 
 
-def _outcome(function):  # type: ignore[no-untyped-def]
+def _outcome(function: Callable[[], T]) -> T | str:
+    """What it returns, or the code of its refusal."""
     try:
         return function()
     except Refused as refusal:

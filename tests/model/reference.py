@@ -135,9 +135,9 @@ class Reference:
                 found = self.current(source)
                 if found is None:
                     raise Refused("NoSuchKey")
-                made = self._push(key, Version(NEW, found.body, found.tags, found.metadata))
+                self._push(key, Version(NEW, found.body, found.tags, found.metadata))
                 self._delete(source)
-                return made
+                return Expected()
             case Delete():
                 self._check(step.key, step.condition)
                 return self._delete(step.key)
@@ -146,11 +146,11 @@ class Reference:
             case Tag(key, version_id, tags):
                 found = self.object(key, version_id)
                 found.tags = tags
-                return self._changed(found)
+                return Expected(None if self.versioning == "never" else found.id)
             case Hold(key, version_id, on):
                 found = self.object(key, version_id)
                 found.hold = on
-                return self._changed(found)
+                return Expected()
             case Retain():
                 return self._retain(step)
 
@@ -189,7 +189,7 @@ class Reference:
 
     def _delete_version(self, step: DeleteVersion) -> Expected:
         found = self.version(step.key, step.version)
-        shown = step.version
+        shown = None if self.versioning == "never" else step.version
         if found is None:
             return Expected(shown)
         found.check_removable(bypass=step.bypass)
@@ -217,7 +217,4 @@ class Reference:
         if not extends and not (step.bypass and old is not None and old.mode == "GOVERNANCE"):
             raise Refused("ObjectLocked")
         found.lock = step.lock
-        return self._changed(found)
-
-    def _changed(self, found: Version) -> Expected:
-        return Expected(None if self.versioning == "never" else found.id)
+        return Expected()
