@@ -24,6 +24,7 @@ from catalog import (
 )
 from catalog.engine import Catalog
 from catalog.errors import CatalogRefused
+from catalog.model import ObjectRow, Versioning
 from catalog.usage_changes import Usage
 from tests.catalog.making import CLUSTER_ID, Clock, fail_on_fatal, new_blob, put, small_settings
 
@@ -91,6 +92,22 @@ async def test_rows_of_the_first_schema_serve_on(tmp_path: Path) -> None:
     page = await catalog.read(lambda reader: blobs.page(reader, catalog.placements, after=b"", limit=10))
     assert [blob.nodes for blob in page] == [(4, 2, 3), (1, 2, 3)]
     assert (await catalog.read(leases.read)).counter == 12
+    await catalog.close()
+
+
+async def test_old_objects_become_null_versions_and_the_lock_clock_runs(tmp_path: Path) -> None:
+    """Versioning can be enabled on what the first release stored. Its lock clock stood still; nothing is locked that it
+    could free, and what is locked from now on must not wait for years. Red when the migration left the clock."""
+    path = tmp_path / "catalog.sqlite"
+    _first_schema(path)
+    catalog = Catalog.open(path, small_settings(), clock=Clock(), on_fatal=fail_on_fatal)
+    await catalog.start()
+    assert (await catalog.meta()).clock_ms > 1_700_000_000_000
+    await catalog.write(lambda tx: buckets.set_versioning(tx, 1, Versioning.ENABLED))
+    await put(catalog, 1, b"key", new_blob(epoch=3))
+    old = await lookup.lookup_version(catalog, 1, b"key", "null")
+    assert isinstance(old, ObjectRow)
+    assert old.blob.id == _OLD
     await catalog.close()
 
 

@@ -100,13 +100,15 @@ async def test_s25_a_command_does_not_migrate_the_catalog_of_a_store_that_runs(
 ) -> None:
     """That one is of the older release, or the catalog would not be. Without one, whoever comes first migrates it. Red
     when the state of the store was not looked at."""
-    older = "UPDATE alembic_version SET version_num = '0002'"
+    older = """
+        DROP TABLE bucket_documents; DROP TABLE encryption_keys; DROP TABLE lifecycle_queue;
+        DROP INDEX versions_newest; ALTER TABLE versions DROP COLUMN noncurrent_ms; ALTER TABLE blobs DROP COLUMN seal;
+        UPDATE alembic_version SET version_num = '0003';
+    """
     settings = Settings(data=tmp_path)
     create(DataDir(tmp_path).catalog, cluster_id=CLUSTER_ID, nodes_hold_data=False)
     raw = sqlite3.connect(DataDir(tmp_path).catalog, isolation_level=None)
-    for table in ("bucket_usage", "access_keys", "metrics_minutes", "operations"):
-        raw.execute(f"DROP TABLE {table}")
-    raw.execute(older)
+    raw.executescript(older)
     raw.close()
     monkeypatch.setattr(wiring, "supervisor_pid", lambda _place: 4711)
     with pytest.raises(StartRefused, match="a store runs on it"):
