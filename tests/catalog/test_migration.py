@@ -12,6 +12,7 @@ from alembic.config import Config
 from catalog import (
     backup,
     blobs,
+    buckets,
     engine,
     leases,
     lookup,
