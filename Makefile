@@ -12,13 +12,14 @@ export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-long chaos crash-states simulate lint bench performance docs lock clean system-packages
+.PHONY: help up test test-long chaos conformance crash-states simulate lint bench performance docs lock clean system-packages
 
 help:
 	@echo "make up [PORT=9000] [DATA=./data]   start the store; Ctrl-C stops it"
 	@echo "make test [ARGS='-k name']          lint and all tests"
 	@echo "make test-long                      the tests that take minutes (1 GiB uploads with failing nodes, …)"
 	@echo "make chaos [ARGS='--seconds 600']   random faults beside 16 clients, and a judgement"
+	@echo "make conformance [S3TESTS=path]     S3 as AWS describes it: our own suite, or ceph/s3-tests from a checkout"
 	@echo "make crash-states                   thousands of crash states of node store and catalog"
 	@echo "make simulate [ARGS='--seconds 60'] the whole cluster in one thread, schedule after schedule"
 	@echo "make lint                           style, types, import directions"
@@ -39,6 +40,9 @@ test-long: $(VENV)/.dev system-packages
 
 chaos: $(VENV)/.dev
 	$(RUN) -m tests.chaos.run $(ARGS)
+
+conformance: $(VENV)/.dev
+	$(RUN) -m $(if $(S3TESTS),conformance.s3tests "$(S3TESTS)",conformance.suite) $(ARGS)
 
 crash-states: $(VENV)/.dev system-packages
 	TRIVET_CRASH_SAMPLES=12 TRIVET_CRASH_STATES=1000000 $(RUN) -m pytest -s tests/crash $(ARGS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from catalog import schema, usage
+from catalog import documents, schema, usage
 from catalog.errors import BucketExists, BucketNotEmpty, NoSuchBucket, VersioningLocked
 from catalog.model import Bucket, BucketActions, LockConfiguration, Versioning
 from catalog.statement import Reader, Row, Statement, constant, page, parameter
@@ -215,6 +215,7 @@ def delete(tx: Transaction, bucket_id: int) -> None:
     if tx.execute(_DELETE, (bucket_id,)) != 1:
         raise NoSuchBucket("the bucket was deleted")
     usage.end(tx, bucket_id)
+    documents.forget(tx, bucket_id)
     if tx.row(_ANY_UPLOAD, (bucket_id,)):
         begin_sweep(tx, "bucket", bucket_id)
     tx.touch_configuration()

@@ -265,13 +265,21 @@ def _completion(row: Row) -> Completion:
 
 
 def put_part(
-    tx: Transaction, *, upload: UploadRow, number: int, blob: NewBlob, etag: str, checksum: str | None = None
+    tx: Transaction,
+    *,
+    upload: UploadRow,
+    number: int,
+    blob: NewBlob,
+    etag: str,
+    checksum: str | None = None,
+    size: int | None = None,
 ) -> PartRow:
-    """Commit an uploaded part, replacing one of the same number. Hand the blob to `Catalog.write` too.
-    Raises NoSuchUpload, HorizonPassed."""
+    """Commit an uploaded part, replacing one of the same number. `size` is that of the plain part in bytes, if the blob
+    is sealed. Hand the blob to `Catalog.write` too. Raises NoSuchUpload, HorizonPassed."""
     _raise_revision(tx, upload)
     blobs.add(tx, blob)
-    return _write_part(tx, upload, PartRow(number, blob.id, blob.size, etag, checksum, tx.now_ms))
+    plain_size = blob.size if size is None else size
+    return _write_part(tx, upload, PartRow(number, blob.id, plain_size, etag, checksum, tx.now_ms))
 
 
 def put_part_reference(

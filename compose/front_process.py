@@ -25,6 +25,7 @@ from compose.http_server import serve_http
 from compose.process import OnReady, inherited_listener, run_until_stopped
 from compose.running import processes
 from compose.settings import Settings
+from compose.storage_policies import storage_policies
 from compose.tracing import Tracing, traces_to
 from compose.wiring import connected_nodes, opened_catalog
 from s3front.app import create_app
@@ -90,6 +91,7 @@ async def front_services(
     half = settings.front_stripe_bytes_max // 2
     trace_context = tracer.context if tracer is not None else no_trace
     write_budget, read_budget = ByteBudget(half), ByteBudget(half)
+    policies, blob_ids = storage_policies(settings), BlobIds()
     async with (
         opened_catalog(settings) as catalog,
         connected_nodes(settings, catalog, wire.Role.FRONT, trace_context) as node_set,
@@ -97,6 +99,16 @@ async def front_services(
             place, name, catalog, node_set, write_budget=write_budget, read_budget=read_budget
         ) as requests,
     ):
+
+        def writer(geometry: Geometry) -> BlobWriter:
+            return BlobWriter(
+                node_set,
+                geometry,
+                write_budget,
+                blob_ids,
+                on_abandoned=lambda receipt: catalog.abandon(new_blob(receipt)),
+            )
+
         faults = FaultReporter(catalog)
         with ThreadPoolExecutor(DIGEST_THREADS, thread_name_prefix="digest") as digest_threads:
             async with asyncio.TaskGroup() as tasks:
@@ -105,13 +117,8 @@ async def front_services(
                     catalog=catalog,
                     nodes=node_set,
                     budget=write_budget,
-                    writer=BlobWriter(
-                        node_set,
-                        Geometry(settings.data_shards, settings.parity_shards),
-                        write_budget,
-                        BlobIds(),
-                        on_abandoned=lambda receipt: catalog.abandon(new_blob(receipt)),
-                    ),
+                    writer=writer(policies.standard),
+                    reduced_writer=None if policies.is_uniform else writer(policies.reduced),
                     reader=BlobReader(
                         node_set,
                         read_budget,

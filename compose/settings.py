@@ -148,6 +148,30 @@ class Settings:
             _integer(1, 31),
         ),
     )
+    reduced_data_shards: int = field(
+        default=0,
+        metadata=_about(
+            "TRIVET_REDUCED_DATA_SHARDS",
+            "data shards of a stripe in storage class REDUCED_REDUNDANCY; 0 means as in the others",
+            _integer(0, 31),
+        ),
+    )
+    reduced_parity_shards: int = field(
+        default=0,
+        metadata=_about(
+            "TRIVET_REDUCED_PARITY_SHARDS",
+            "parity shards of a stripe in storage class REDUCED_REDUNDANCY; 0 means one",
+            _integer(0, 31),
+        ),
+    )
+    lifecycle_day_s: int = field(
+        default=86_400,
+        metadata=_about(
+            "TRIVET_LIFECYCLE_DAY_S",
+            "seconds that a day of a lifecycle rule lasts; shorter only to try rules",
+            _integer(1, 86_400),
+        ),
+    )
     front_stripe_bytes_max: int = field(
         default=48 << 20,
         metadata=_about(

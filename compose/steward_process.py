@@ -9,6 +9,7 @@ from cluster.steward import worker
 from cluster.steward.services import StewardServices, StewardSettings
 from compose.process import OnReady, run_until_stopped
 from compose.settings import Settings
+from compose.storage_policies import storage_policies
 from compose.wiring import connected_nodes, opened_catalog
 
 
@@ -23,7 +24,10 @@ def run_steward_process(settings: Settings, *, supervisor_fd: int | None) -> Non
             connected_nodes(settings, catalog, wire.Role.STEWARD) as node_set,
         ):
             on_ready()  # another steward may be in office: then it stands by, and that is being ready
-            await worker.run(StewardServices(catalog, node_set, _steward_settings(settings)), asyncio.Event())
+            services = StewardServices(
+                catalog, node_set, _steward_settings(settings), policies=storage_policies(settings)
+            )
+            await worker.run(services, asyncio.Event())
 
     run_until_stopped(work_of_steward, supervisor_fd=supervisor_fd, stop_wait_s=settings.stop_wait_s)
 

@@ -41,7 +41,7 @@ async def opened_catalog(settings: Settings) -> AsyncIterator[Catalog]:
     try:
         catalog = Catalog.open(
             place.catalog,
-            CatalogSettings(grace_ms=settings.grace_s * 1000),
+            CatalogSettings(grace_ms=settings.grace_s * 1000, day_ms=settings.lifecycle_day_s * 1000),
             may_migrate=supervisor_pid(place) is None,
         )
         await catalog.start()

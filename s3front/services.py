@@ -12,6 +12,7 @@ from catalog.engine import Catalog
 from cluster.blob_reader import BlobReader
 from cluster.blob_writer import BlobWriter
 from cluster.budget import ByteBudget
+from cluster.policies import REDUCED_REDUNDANCY
 from cluster.topology import NodeSet
 from s3front.auth.keys import KeyRing
 from s3front.encryption.key_service import KeyService
@@ -41,6 +42,7 @@ class FrontServices:
     budget: ByteBudget
     """Bytes of request bodies that this front may hold at once; the reader has a budget of its own (S10, P8)."""
     writer: BlobWriter
+    """Of storage class STANDARD, and of all that are stored like it."""
     reader: BlobReader
     settings: FrontSettings
     keys: KeyRing
@@ -59,3 +61,11 @@ class FrontServices:
     """Makes a trace of each request, where somebody wants them."""
     processes: Callable[[], Mapping[str, int]] = dict
     """Process ids of the store's processes on this machine by name, as far as they are known. May read files."""
+    reduced_writer: BlobWriter | None = None
+    """Of storage class REDUCED_REDUNDANCY, where that is stored in another code (cluster.policies)."""
+
+    def writer_for(self, storage_class: str) -> BlobWriter:
+        """What writes the bytes of new objects and parts of that class."""
+        if self.reduced_writer is not None and storage_class == REDUCED_REDUNDANCY:
+            return self.reduced_writer
+        return self.writer

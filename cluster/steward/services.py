@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from catalog.engine import Catalog, wall_clock_ms
 from cluster import wire
+from cluster.policies import StoragePolicies
 from cluster.topology import NodeSet
+from codec.geometry import Geometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,8 @@ class StewardSettings:
     flight at once, in `repair_buffer_bytes` of memory. `scrub_s`: from one comparison of the catalog with the
     nodes to the next. `orphan_epochs`: how many upload epochs old a block must be to count as an orphan when
     no row names it; `orphan_share_max`: of a node's blocks, beyond which a pass stops unless the orphans are
-    fewer than `orphan_floor_blocks` (S18).
+    fewer than `orphan_floor_blocks` (S18). `lifecycle_s`: between two looks whether a lifecycle rule has something
+    to do; `lifecycle_versions_max` are removed in one transaction.
     """
 
     renew_s: float = 2.0
@@ -57,6 +60,12 @@ class StewardSettings:
     scrub_s: float = 6 * 3600.0
     scrub_blobs: int = 256
     scrub_stripes_max: int = 4096
+    lifecycle_s: float = 1.0
+    lifecycle_keys: int = 16
+    lifecycle_versions_max: int = 64
+    lifecycle_walk_keys: int = 128
+    lifecycle_tell_s: float = 3600.0
+    transition_buffer_bytes: int = 32 << 20
 
 
 Statuses = Callable[[], Mapping[int, wire.NodeStatus]]
@@ -74,6 +83,7 @@ class StewardServices:
     monotonic: Callable[[], float] = time.monotonic
     now_ms: Callable[[], int] = wall_clock_ms
     random: Callable[[int], bytes] = os.urandom
+    policies: StoragePolicies = StoragePolicies(Geometry(2, 1), Geometry(2, 1))  # noqa: RUF009 - frozen
 
     @property
     def deadline_s(self) -> float:

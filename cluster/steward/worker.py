@@ -1,6 +1,6 @@
 """The steward's life: stand for the lease (S22), take office, work until it is lost or we are told to stop.
 
-The work is cut into units; `Worker.step` does one, and units never run side by side. Health and repair have
+The work is cut into units; `Worker.step` does one, and units never run side by side. Health, repair and lifecycle have
 loops of their own, for a slow unit must not delay them; what repair has in hand is left alone by the others
 (`in_flight`), so there is one worker at a time per blob (S20).
 """
@@ -19,6 +19,7 @@ from cluster.steward.drain import DrainWatch
 from cluster.steward.extras import ExtraCollector
 from cluster.steward.garbage import GarbageCollector, Sweeper
 from cluster.steward.health import HealthWatch
+from cluster.steward.lifecycle import Lifecycle
 from cluster.steward.lock_clock import LockClockHand
 from cluster.steward.operations import OperationWatch
 from cluster.steward.orphans import OrphanCollector
@@ -178,6 +179,7 @@ async def _serve(services: StewardServices, tenure: Tenure, stop: asyncio.Event)
     in_flight: set[bytes] = set()
     worker = Worker(services, tenure, lambda: health.statuses, in_flight)
     repairer = Repairer(services, tenure, lambda: health.statuses, in_flight)
+    lifecycle = Lifecycle(services, tenure)
 
     async def watch_health() -> float:
         await health.step(tenure)
@@ -189,7 +191,12 @@ async def _serve(services: StewardServices, tenure: Tenure, stop: asyncio.Event)
 
     loops = [
         asyncio.create_task(_repeat(step), name=f"steward {name}")
-        for name, step in (("work", worker.step), ("health", watch_health), ("lease", renew))
+        for name, step in (
+            ("work", worker.step),
+            ("health", watch_health),
+            ("lifecycle", lifecycle.step),
+            ("lease", renew),
+        )
     ]
     loops.append(asyncio.create_task(repairer.run(), name="steward repair"))
     stopped = asyncio.create_task(stop.wait())

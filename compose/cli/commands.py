@@ -18,6 +18,7 @@ from compose.cli.bench_command import bench
 from compose.cli.bucket_commands import bucket_app
 from compose.cli.catalog_commands import catalog_app
 from compose.cli.doctor_command import doctor
+from compose.cli.encryption_commands import encryption_key_app
 from compose.cli.events_command import events
 from compose.cli.key_commands import key_app
 from compose.cli.lock_commands import lock_clock_app
@@ -153,6 +154,7 @@ app.add_typer(
 app.add_typer(bucket_app, name="bucket")
 app.add_typer(object_app, name="object")
 app.add_typer(key_app, name="key")
+app.add_typer(encryption_key_app, name="encryption-key")
 app.add_typer(metrics_app, name="metrics")
 app.command()(events)
 app.command()(doctor)

@@ -54,9 +54,12 @@ def with_catalog(settings: Settings, work: Callable[[Catalog], Awaitable[T]]) ->
     from catalog.errors import (
         AccessKeyExists,
         CatalogError,
+        EncryptionKeyExists,
         NoSuchAccessKey,
         NoSuchBucket,
+        NoSuchEncryptionKey,
         TooManyAccessKeys,
+        TooManyEncryptionKeys,
     )
     from compose.wiring import opened_catalog
 
@@ -69,6 +72,8 @@ def with_catalog(settings: Settings, work: Callable[[Catalog], Awaitable[T]]) ->
     except StartRefused as refusal:
         raise CommandRefused(str(refusal)) from None
     except (NoSuchBucket, NoSuchAccessKey, AccessKeyExists, TooManyAccessKeys):
+        raise
+    except (NoSuchEncryptionKey, EncryptionKeyExists, TooManyEncryptionKeys):
         raise
     except CatalogError as error:
         raise CommandRefused(f"the catalog could not do it now ({error}); try again") from error

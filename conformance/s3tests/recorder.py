@@ -9,15 +9,17 @@ import sys
 from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import pytest
 
 from conformance.outcomes import Kind, Outcome
+from conformance.reasons import reason_of
 from conformance.s3tests.areas import area_of
 from conformance.s3tests.selection import FILES, read_selection
 
 AREA = "area"
+PACKAGE = "s3tests.functional"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,7 +73,7 @@ class Recorder:
         try:
             return (yield)
         except Exception:
-            package = sys.modules[item.module.__package__]  # type: ignore[attr-defined]
+            package: Any = sys.modules[PACKAGE]
             package.prefix = package.choose_bucket_prefix(template="s3t-{random}-")
             raise
 
@@ -80,28 +82,13 @@ class Recorder:
             return
         kind: Kind = report.outcome
         area = str(dict(report.user_properties).get(AREA, ""))
-        self._write(Outcome(_test(report.nodeid), area, kind, _reason(report), round(report.duration, 2)))
+        self._write(Outcome(_test(report.nodeid), area, kind, reason_of(report), round(report.duration, 2)))
 
     def _write(self, outcome: Outcome) -> None:
         with self._path.open("a", encoding="utf-8") as out:
-            _write_line(out, outcome)
-
-
-def _write_line(out: TextIO, outcome: Outcome) -> None:
-    out.write(json.dumps(asdict(outcome)) + "\n")
+            out.write(json.dumps(asdict(outcome)) + "\n")
 
 
 def _test(nodeid: str) -> str:
     """Without the folder, and without the end that xdist gives it in groups."""
     return nodeid.rpartition("/")[2].partition("@")[0]
-
-
-def _reason(report: pytest.TestReport) -> str:
-    if report.passed:
-        return ""
-    if isinstance(report.longrepr, tuple):
-        return report.longrepr[2].removeprefix("Skipped: ")
-    where = "" if report.when == "call" else f"{report.when}: "
-    crash = getattr(report.longrepr, "reprcrash", None)
-    message = crash.message if crash is not None else report.longreprtext.strip().rpartition("\n")[2]
-    return where + " ".join(message.split())[:300]

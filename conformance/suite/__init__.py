@@ -1,1 +1,1 @@
-"""Our own suite of S3 behaviour, one file an area, for any endpoint. Each expectation comes from AWS's documentation."""
+"""Our own suite of S3 behaviour for any endpoint, one file an area. What it expects, AWS's documentation says."""

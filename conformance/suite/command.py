@@ -16,6 +16,7 @@ import pytest
 
 from conformance.bench.target import TargetFailed, running_store
 from conformance.outcomes import Kind, Outcome, details, of_each_test, table
+from conformance.reasons import reason_of
 
 FOLDER = Path(__file__).parent
 AREAS = tuple(sorted(path.stem.removeprefix("test_") for path in FOLDER.glob("test_*.py")))
@@ -34,8 +35,7 @@ class Outcomes:
         file, _, name = report.nodeid.partition("::")
         area = Path(file).stem.removeprefix("test_")
         kind: Kind = report.outcome
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
-        self._told.append(Outcome(name, area, kind, reason.removeprefix("Skipped: "), report.duration))
+        self._told.append(Outcome(name, area, kind, reason_of(report), report.duration))
 
     def all(self) -> list[Outcome]:
         return of_each_test(self._told)
@@ -47,34 +47,18 @@ def run(
     """Prints the failures and the table; the exit code of pytest."""
     outcomes = Outcomes()
     words = [str(FOLDER / f"test_{area}.py") for area in areas or AREAS]
-    words += [
-        f"--rootdir={FOLDER}",
-        "-c",
-        os.devnull,
-        "-q",
-        "--no-header",
-        "--tb=short",
-        "--import-mode=importlib",
-    ]
-    # Coroutine tests and timeouts are other suites' affair.
-    words += [
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:asyncio",
-        "-p",
-        "no:xdist",
-        "-p",
-        "no:timeout",
-        "--show-capture=no",
-    ]
+    words += f"--rootdir={FOLDER} -c {os.devnull} -q --no-header --tb=short -rN --show-capture=no".split(" ")
+    # Coroutine tests, timeouts and several workers are other suites' affair.
+    words += "-p no:cacheprovider -p no:asyncio -p no:xdist -p no:timeout --import-mode=importlib".split(" ")
     words += [f"--endpoint={url}", f"--access-key={access_key}", f"--secret-key={secret_key}"]
     words += [f"--region={region}", "-W", "error"]
     words += [f"--day-s={day_s}"] if day_s is not None else []
     words += ["-k", k] if k else []
     code = pytest.main(words, plugins=[outcomes])
-    for line in details(outcomes.all(), "skipped"):
-        print(line)
+    print()
+    for kind in ("failed", "skipped"):
+        for line in details(outcomes.all(), kind):
+            print(line)
     print()
     for line in table(outcomes.all()):
         print(line)

@@ -8,6 +8,7 @@ from typing import Any
 
 import boto3
 import pytest
+import urllib3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -58,6 +59,19 @@ def plain_s3(new_client: Callable[..., Any]) -> Any:
     return new_client(
         request_checksum_calculation="when_required", response_checksum_validation="when_required"
     )
+
+
+@pytest.fixture(scope="session")
+def signer(new_client: Callable[..., Any]) -> Any:
+    """Presigns with version 4, also in regions where boto3 would take the old one."""
+    return new_client(signature_version="s3v4")
+
+
+@pytest.fixture(scope="session")
+def web() -> Iterator[urllib3.PoolManager]:
+    """For requests that no client of S3 would send, and for presigned URLs."""
+    with urllib3.PoolManager(retries=False, timeout=30) as pool:
+        yield pool
 
 
 @pytest.fixture

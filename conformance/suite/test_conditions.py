@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -145,30 +145,24 @@ def test_no_update_is_lost_between_writers(s3: Any, bucket: str) -> None:
     """Compare and swap: each writer adds one to the number that it has read."""
     writers, rounds = 4, 5
     s3.put_object(Bucket=bucket, Key="n", Body=b"0")
-    failures: list[BaseException] = []
 
-    def add() -> None:
-        done = 0
+    def added() -> bool:
+        answer = s3.get_object(Bucket=bucket, Key="n")
+        text = str(int(answer["Body"].read()) + 1).encode()
         try:
-            while done < rounds:
-                answer = s3.get_object(Bucket=bucket, Key="n")
-                text = str(int(answer["Body"].read()) + 1).encode()
-                try:
-                    s3.put_object(Bucket=bucket, Key="n", Body=text, IfMatch=answer["ETag"])
-                except ClientError as caught:
-                    assert caught.response["Error"]["Code"] in (
-                        "PreconditionFailed",
-                        "ConditionalRequestConflict",
-                    )
-                else:
-                    done += 1
-        except BaseException as failure:  # noqa: BLE001: told by the test's own thread
-            failures.append(failure)
+            s3.put_object(Bucket=bucket, Key="n", Body=text, IfMatch=answer["ETag"])
+        except ClientError as caught:
+            if caught.response["Error"]["Code"] not in ("PreconditionFailed", "ConditionalRequestConflict"):
+                raise
+            return False
+        return True
 
-    threads = [threading.Thread(target=add) for _ in range(writers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    def add_all() -> None:
+        done = 0
+        while done < rounds:
+            done += added()
+
+    with ThreadPoolExecutor(writers) as pool:
+        for each in [pool.submit(add_all) for _ in range(writers)]:
+            each.result()
     assert int(s3.get_object(Bucket=bucket, Key="n")["Body"].read()) == writers * rounds

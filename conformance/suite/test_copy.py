@@ -157,15 +157,18 @@ def rename(s3: Any, bucket: str, to: str, source: str, **conditions: Any) -> Non
 
 
 def test_a_rename_moves_the_object(s3: Any, bucket: str, source: dict[str, str]) -> None:
-    rename(s3, bucket, "to", f"{bucket}/from")
+    before = s3.head_object(**source)
+    rename(s3, bucket, "to", "from")
     got = s3.get_object(Bucket=bucket, Key="to")
     assert (got["Body"].read(), got["Metadata"]) == (b"text", {"a": "1"})
+    assert (got["ETag"], got["LastModified"]) == (before["ETag"], before["LastModified"])
+    assert s3.get_object_tagging(Bucket=bucket, Key="to")["TagSet"] == TAGS
     assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["to"]
 
 
 def test_a_rename_over_another_only_as_asked(s3: Any, bucket: str, source: dict[str, str]) -> None:
     s3.put_object(Bucket=bucket, Key="to", Body=b"old")
     with refused(412, "PreconditionFailed"):
-        rename(s3, bucket, "to", f"{bucket}/from", DestinationIfNoneMatch="*")
+        rename(s3, bucket, "to", "from", DestinationIfNoneMatch="*")
     assert s3.get_object(**source)["Body"].read() == b"text"
     assert s3.get_object(Bucket=bucket, Key="to")["Body"].read() == b"old"

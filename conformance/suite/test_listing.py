@@ -135,8 +135,10 @@ def test_keys_in_the_encoding_of_urls(s3: Any, full: str) -> None:
     """boto3 decodes only what it has asked for itself."""
     page = s3.list_objects_v2(Bucket=full, Prefix="c", Delimiter="/", EncodingType="url")
     assert page["EncodingType"] == "url"
-    assert [entry["Prefix"] for entry in page["CommonPrefixes"]] == ["c+d/", "c%2Bd/"]
     assert [entry["Key"] for entry in page["Contents"]] == ["c%2520d"]
+    space, plus = [entry["Prefix"] for entry in page["CommonPrefixes"]]
+    assert space in ("c%20d/", "c+d/")
+    assert plus == "c%2Bd/"
 
 
 def test_an_encoding_that_is_none(s3: Any, full: str) -> None:

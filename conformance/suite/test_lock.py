@@ -152,7 +152,8 @@ def test_nobody_bypasses_compliance(s3: Any, version: dict[str, str]) -> None:
         try:
             s3.delete_object(**version)
         except s3.exceptions.ClientError as caught:
-            assert caught.response["Error"]["Code"] == "AccessDenied"
+            if caught.response["Error"]["Code"] != "AccessDenied":
+                raise
             return False
         return True
 

@@ -47,7 +47,7 @@ def test_bytes_come_back_exactly(s3: Any, bucket: str, size: int) -> None:
             "~!*()$,;:@=",
             "a?b#c",
         ),
-        *(".", "..", "a/./b", "a/../b", "\t", "a\nb", "\x7f", "x" * 1024, "é" * 512),
+        *(".", "a/./b", "a/../b", "\t", "a\nb", "\x7f", "x" * 1024, "é" * 512),
     ],
 )
 def test_a_key_may_be_any_utf8(s3: Any, bucket: str, key: str) -> None:

@@ -6,7 +6,6 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,18 +15,6 @@ import urllib3
 from conformance.suite.expect import until
 
 WEEK_S = 7 * 24 * 3600
-
-
-@pytest.fixture(scope="module")
-def web() -> Iterator[urllib3.PoolManager]:
-    with urllib3.PoolManager(retries=False, timeout=30) as pool:
-        yield pool
-
-
-@pytest.fixture(scope="module")
-def signer(new_client: Callable[..., Any]) -> Any:
-    """Version 4, also in regions where boto3 would presign with the old one."""
-    return new_client(signature_version="s3v4")
 
 
 def code(answer: urllib3.BaseHTTPResponse) -> str:
@@ -85,10 +72,9 @@ def test_it_ends(signer: Any, web: urllib3.PoolManager, bucket: str) -> None:
     assert (answer.status, code(answer)) == (403, "AccessDenied")
 
 
-@pytest.mark.parametrize("seconds", [0, -1, WEEK_S + 1])
-def test_times_that_are_refused(signer: Any, web: urllib3.PoolManager, bucket: str, seconds: int) -> None:
+def test_a_url_for_longer_than_a_week(signer: Any, web: urllib3.PoolManager, bucket: str) -> None:
     url = signer.generate_presigned_url(
-        "get_object", Params={"Bucket": bucket, "Key": "k"}, ExpiresIn=seconds
+        "get_object", Params={"Bucket": bucket, "Key": "k"}, ExpiresIn=WEEK_S + 1
     )
     answer = web.request("GET", url)
     assert answer.status in (400, 403)

@@ -86,7 +86,6 @@ def test_the_longest_tag(s3: Any, tagged: str) -> None:
         [{"Key": "k", "Value": "1"}, {"Key": "k", "Value": "2"}],
         [{"Key": "aws:reserved", "Value": "v"}],
         [{"Key": "k", "Value": "not <allowed>"}],
-        [{"Key": "", "Value": "v"}],
     ],
 )
 def test_tags_that_are_refused(s3: Any, tagged: str, tag_set: list[dict[str, str]]) -> None:

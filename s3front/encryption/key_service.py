@@ -1,4 +1,4 @@
-"""What encryption asks of a service that keeps keys; the key ring in the catalog is one, an external KMS may be another.
+"""What encryption asks of a service that keeps keys: the key ring in the catalog is one, an external KMS another.
 
 The keys themselves never leave the service: it makes, wraps and unwraps data keys.
 """

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from typing import NamedTuple
 
 from msgspec import structs
 
 from catalog import objects, uploads
 from catalog.errors import Changed
-from catalog.model import Attributes, Bucket, Checksum, ObjectRow, PartRow, UploadRow
+from catalog.model import (
+    Attributes,
+    Bucket,
+    Checksum,
+    Condition,
+    ObjectRow,
+    PartRow,
+    PutResult,
+    UploadRow,
+)
 from s3front import errors
 from s3front.blob_store import StoredBlob, store_pieces
-from s3front.body import Digests
+from s3front.body import DEFAULT_ALGORITHM, Digests
+from s3front.encryption.copying import CopyPlan, plan_copy
+from s3front.encryption.data_keys import Sealing
+from s3front.encryption.requests import for_part, for_source, response_headers
 from s3front.handlers import new_version
 from s3front.handlers.buckets import require_bucket
 from s3front.handlers.copy_source import CopySource, find_source
@@ -22,7 +35,7 @@ from s3front.limits import PART_BYTES_MAX
 from s3front.request import Request
 from s3front.response import Response, xml_response
 from s3front.services import FrontServices
-from s3front.wire.checksums import requested_algorithm, value_of
+from s3front.wire.checksums import ALGORITHMS, requested_algorithm, value_of
 from s3front.wire.conditions import write_condition
 from s3front.wire.headers import iso_date
 from s3front.wire.ranges import parse_copy_source_range
@@ -32,6 +45,16 @@ from s3front.wire.xml_writer import document, text
 COPY_BYTES_MAX = 5 << 30
 COPY_TRIES_MAX = 5
 REDIRECT_HEADER = "x-amz-website-redirect-location"
+
+
+class Target(NamedTuple):
+    """What a copy is to be, still without its checksum."""
+
+    bucket_id: int
+    key: bytes
+    content_type: str
+    attributes: Attributes
+    condition: Condition | None
 
 
 async def copy_object(services: FrontServices, request: Request) -> Response:
@@ -58,24 +81,68 @@ async def _copy_once(services: FrontServices, request: Request) -> Response:
             f"The specified copy source is larger than the maximum allowable size for a copy source: {COPY_BYTES_MAX}"
         )
     content_type, attributes = described_copy(services, request, bucket, found)
-    checksum = await _checksum_of_copy(services, request, row)
-    attributes = structs.replace(attributes, checksum=checksum)
-    condition = write_condition(request.headers)
+    plan = await plan_copy(services, request, row, bucket)
+    attributes = structs.replace(attributes, encryption=plan.encryption)
+    target = Target(bucket.id, key, content_type, attributes, write_condition(request.headers))
+    copied = _copy_by_reference if plan.by_reference else _copy_bytes
+    etag, checksum, result = await copied(services, request, found, plan, target)
+    response = xml_response(_result_document("CopyObjectResult", etag, result.modified_ms, checksum))
+    response.headers += [
+        *version_headers(result.version_id),
+        *found.headers,
+        *response_headers(plan.encryption, request),
+    ]
+    return response
+
+
+async def _copy_by_reference(
+    services: FrontServices, request: Request, found: CopySource, plan: CopyPlan, target: Target
+) -> tuple[str, Checksum | None, PutResult]:
+    """ETag, checksum and outcome. Raises Changed (S14)."""
+    checksum = await _checksum_of_copy(services, request, found.row, plan.source_key)
     result = await services.catalog.write(
         lambda tx: objects.copy(
             tx,
             source=found.source,
-            bucket_id=bucket.id,
-            key=key,
-            etag=row.etag,
-            content_type=content_type,
-            attributes=attributes,
-            condition=condition,
+            bucket_id=target.bucket_id,
+            key=target.key,
+            etag=plan.etag,
+            content_type=target.content_type,
+            attributes=structs.replace(target.attributes, checksum=checksum),
+            condition=target.condition,
         )
     )
-    response = xml_response(_result_document("CopyObjectResult", row.etag, result.modified_ms, checksum))
-    response.headers += [*version_headers(result.version_id), *found.headers]
-    return response
+    return plan.etag, checksum, result
+
+
+async def _copy_bytes(
+    services: FrontServices, request: Request, found: CopySource, plan: CopyPlan, target: Target
+) -> tuple[str, Checksum | None, PutResult]:
+    """The same where the bytes have to be encrypted, or decrypted."""
+    row = found.row
+    known = row.attributes.checksum
+    algorithm = requested_algorithm(request.headers) or (
+        DEFAULT_ALGORITHM if known is None else ALGORITHMS[known.algorithm]
+    )
+    digests = Digests(algorithm)
+    stored = await _move_bytes(
+        services, row, (0, row.size), digests, source_key=plan.source_key, sealing=plan.sealing
+    )
+    result = await services.catalog.write(
+        lambda tx: objects.put(
+            tx,
+            bucket_id=target.bucket_id,
+            key=target.key,
+            blob=stored.blob,
+            size=stored.size,
+            etag=stored.etag,
+            content_type=target.content_type,
+            attributes=structs.replace(target.attributes, checksum=stored.checksum),
+            condition=target.condition,
+        ),
+        blob=stored.blob,
+    )
+    return stored.etag, stored.checksum, result
 
 
 def _result_document(root: str, etag: str, modified_ms: int, checksum: Checksum | None) -> bytes:
@@ -142,14 +209,16 @@ def _changes(request: Request, row: ObjectRow, metadata_directive: str) -> bool:
     )
 
 
-async def _checksum_of_copy(services: FrontServices, request: Request, row: ObjectRow) -> Checksum | None:
+async def _checksum_of_copy(
+    services: FrontServices, request: Request, row: ObjectRow, data_key: bytes | None
+) -> Checksum | None:
     """The source's checksum; only when another algorithm is asked for are its bytes read."""
     wanted = requested_algorithm(request.headers)
     stored = row.attributes.checksum
     if wanted is None or (stored is not None and stored.algorithm == wanted.name):
         return stored
     hasher = wanted.new()
-    async with aclosing(object_pieces(services, row.blob, 0, row.size)) as pieces:
+    async with aclosing(object_pieces(services, row.blob, 0, row.size, data_key)) as pieces:
         async for piece in pieces:
             hasher.update(piece)
     return Checksum(wanted.name, "FULL_OBJECT", value_of(hasher))
@@ -163,11 +232,11 @@ async def upload_part_copy(services: FrontServices, request: Request) -> Respons
         found = await find_source(services, request)
         start, stop = _copied_range(request, found.row)
         try:
-            part, checksum = await _copy_part(services, upload, number, found, (start, stop))
+            part, checksum = await _copy_part(services, request, upload, number, found, span=(start, stop))
         except Changed:
             continue
         response = xml_response(_result_document("CopyPartResult", part.etag, part.modified_ms, checksum))
-        response.headers += found.headers
+        response.headers += [*found.headers, *response_headers(upload.attributes.encryption, request)]
         return response
     raise errors.OperationAborted
 
@@ -181,14 +250,24 @@ def _copied_range(request: Request, row: ObjectRow) -> tuple[int, int]:
 
 
 async def _copy_part(
-    services: FrontServices, upload: UploadRow, number: int, found: CopySource, span: tuple[int, int]
+    services: FrontServices,
+    request: Request,
+    upload: UploadRow,
+    number: int,
+    found: CopySource,
+    *,
+    span: tuple[int, int],
 ) -> tuple[PartRow, Checksum]:
-    """By reference where the part is to be a whole plain object, else by moving its bytes. Raises Changed (S14)."""
+    """By reference where the part is to be a whole object of one blob, neither of them encrypted (data keys are those
+    of uploads and objects), else by moving its bytes. Raises Changed (S14)."""
+    sealing = await for_part(services, request, upload.attributes)
+    source_key = await for_source(services, request, found.row.attributes)
     algorithm = upload_checksum_of(upload).algorithm
     row = found.row
     start, stop = span
+    in_the_clear = sealing is None and source_key is None
     known = row.attributes.checksum
-    whole = row.blob.manifest is None and stop - start == row.size
+    whole = in_the_clear and row.blob.manifest is None and stop - start == row.size
     if whole and known is not None and known.algorithm == algorithm.name and "-" not in row.etag:
         part = await services.catalog.write(
             lambda tx: uploads.put_part_reference(
@@ -196,13 +275,16 @@ async def _copy_part(
             )
         )
         return part, known
-    stored = await _move_bytes(services, row, start, stop, Digests(algorithm))
+    stored = await _move_bytes(
+        services, row, span, Digests(algorithm), source_key=source_key, sealing=sealing
+    )
     part = await services.catalog.write(
         lambda tx: uploads.put_part(
             tx,
             upload=upload,
             number=number,
             blob=stored.blob,
+            size=stored.size,
             etag=stored.etag,
             checksum=stored.checksum.value,
         ),
@@ -212,8 +294,16 @@ async def _copy_part(
 
 
 async def _move_bytes(
-    services: FrontServices, row: ObjectRow, start: int, stop: int, digests: Digests
+    services: FrontServices,
+    row: ObjectRow,
+    span: tuple[int, int],
+    digests: Digests,
+    *,
+    source_key: bytes | None,
+    sealing: Sealing | None,
 ) -> StoredBlob:
-    """A new blob with bytes [start, stop) of an object."""
-    async with services.copy_slots, aclosing(object_pieces(services, row.blob, start, stop)) as pieces:
-        return await store_pieces(services, pieces, stop - start, digests)
+    """A new blob with bytes [start, stop) of an object, decrypted and encrypted on the way as the keys say."""
+    start, stop = span
+    source = object_pieces(services, row.blob, start, stop, source_key)
+    async with services.copy_slots, aclosing(source) as pieces:
+        return await store_pieces(services, pieces, stop - start, digests, sealing=sealing)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from catalog import uploads
 from catalog.model import PartRow, UploadRow
 from s3front import errors
 from s3front.blob_store import store_blob
 from s3front.body import DEFAULT_ALGORITHM
+from s3front.encryption.requests import for_new_object, for_part, response_headers
 from s3front.handlers import new_version
 from s3front.handlers.buckets import require_bucket
 from s3front.handlers.owner import OWNER_ID, owner_xml
@@ -38,6 +41,9 @@ async def create_multipart_upload(services: FrontServices, request: Request) -> 
     assert key is not None
     described = new_version.described(services, request, bucket)
     wanted = upload_checksum(request.headers)
+    sealing = await for_new_object(services, request, bucket)
+    encryption = None if sealing is None else sealing.encryption
+    attributes = structs.replace(described.attributes, encryption=encryption)
     upload = await services.catalog.write(
         lambda tx: uploads.create(
             tx,
@@ -45,7 +51,7 @@ async def create_multipart_upload(services: FrontServices, request: Request) -> 
             key=key,
             owner=OWNER_ID,
             content_type=described.content_type,
-            attributes=described.attributes,
+            attributes=attributes,
             checksum_algorithm=wanted.algorithm.name if wanted else None,
             checksum_type=wanted.type if wanted else None,
         )
@@ -58,6 +64,7 @@ async def create_multipart_upload(services: FrontServices, request: Request) -> 
             text("UploadId", upload.upload_id),
         )
     )
+    response.headers += response_headers(encryption, request)
     if wanted is not None:
         response.headers.append(header("x-amz-checksum-algorithm", wanted.algorithm.name))
         response.headers.append(header("x-amz-checksum-type", wanted.type))
@@ -98,19 +105,29 @@ async def upload_part(services: FrontServices, request: Request) -> Response:
     algorithm = upload_checksum_of(upload).algorithm
     if upload.checksum_algorithm is not None:
         check_part_algorithm(upload_checksum_of(upload), declared_checksum(request.headers))
-    stored = await store_blob(services, request, bytes_max=PART_BYTES_MAX, algorithm=algorithm)
+    sealing = await for_part(services, request, upload.attributes)
+    stored = await store_blob(
+        services, request, bytes_max=PART_BYTES_MAX, algorithm=algorithm, sealing=sealing
+    )
     await services.catalog.write(
         lambda tx: uploads.put_part(
             tx,
             upload=upload,
             number=number,
             blob=stored.blob,
+            size=stored.size,
             etag=stored.etag,
             checksum=stored.checksum.value,
         ),
         blob=stored.blob,
     )
-    return Response(headers=[header("etag", f'"{stored.etag}"'), *checksum_headers(stored.echo)])
+    return Response(
+        headers=[
+            header("etag", f'"{stored.etag}"'),
+            *response_headers(upload.attributes.encryption, request),
+            *checksum_headers(stored.echo),
+        ]
+    )
 
 
 async def abort_multipart_upload(services: FrontServices, request: Request) -> Response:

@@ -15,6 +15,7 @@ from catalog.model import Bucket, Checksum, Completion, CompletionPlan, ObjectRo
 from catalog.versions import NULL_VERSION
 from s3front import errors
 from s3front.body import read_body
+from s3front.encryption.requests import for_part, response_headers
 from s3front.handlers.buckets import require_bucket
 from s3front.handlers.multipart import upload_checksum_of
 from s3front.handlers.one_version import version_headers
@@ -78,6 +79,7 @@ async def complete_multipart_upload(services: FrontServices, request: Request) -
             return await _answer_again(
                 services, request, bucket, await asyncio.to_thread(requested_parts, body, None)
             )
+        await for_part(services, request, upload.attributes)
         # Reading 10,000 parts takes a tenth of a second: not on the event loop.
         algorithm = upload_checksum_of(upload).algorithm
         requested = await asyncio.to_thread(requested_parts, body, algorithm)
@@ -97,7 +99,9 @@ async def complete_multipart_upload(services: FrontServices, request: Request) -
             result = await services.catalog.write(commit)
         except Changed:
             continue
-        return _completed(request, bucket, key, etag, checksum, result.version_id)
+        response = _completed(request, bucket, key, etag, checksum, result.version_id)
+        response.headers += response_headers(attributes.encryption, request)
+        return response
     raise errors.OperationAborted
 
 

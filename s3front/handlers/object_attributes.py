@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from catalog.model import Checksum, ObjectRow, PartRef
+from s3front.encryption.requests import for_describing
 from s3front.errors import InvalidArgument
 from s3front.handlers.objects_get import find_object
 from s3front.handlers.one_version import shown_version, version_headers
@@ -23,6 +24,7 @@ async def get_object_attributes(services: FrontServices, request: Request) -> Re
     bucket, row = await find_object(services, request)
     wanted = wanted_attributes(request.headers.get(NAMES_HEADER, ""))
     attributes = row.attributes
+    await for_describing(services, request, attributes)
     parts = _parts(request, row) if "ObjectParts" in wanted else ""
     body = document(
         "GetObjectAttributesResponse",

@@ -9,6 +9,7 @@ from catalog.model import Bucket, Checksum, MarkerRow, ObjectRow, PartRef
 from catalog.versions import NULL_VERSION
 from cluster.reports.moments import iso_at
 from s3front import errors
+from s3front.encryption.requests import for_describing, for_reading, response_headers
 from s3front.handlers.buckets import check_bucket, require_bucket
 from s3front.handlers.object_stream import open_pieces
 from s3front.handlers.one_version import named_version
@@ -85,17 +86,19 @@ def _headers_of_marker(marker: MarkerRow) -> list[Header]:
 async def get_object(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html"""
     bucket, row = await find_object(services, request)
+    data_key = await for_reading(services, request, row.attributes)
     selection, headers = _prepare(request, bucket, row)
     start, stop = selection.start, selection.stop
     if start == stop:
         return Response(selection.status, headers)
-    first, rest = await open_pieces(services, row.blob, start, stop)
+    first, rest = await open_pieces(services, row.blob, start, stop, data_key)
     return Response(selection.status, headers, first, rest, stop - start)
 
 
 async def head_object(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
     bucket, row = await find_object(services, request)
+    await for_describing(services, request, row.attributes)
     selection, headers = _prepare(request, bucket, row)
     return Response(selection.status, headers, content_length=selection.stop - selection.start)
 
@@ -103,6 +106,8 @@ async def head_object(services: FrontServices, request: Request) -> Response:
 def _prepare(request: Request, bucket: Bucket, row: ObjectRow) -> tuple[Selection, list[Header]]:
     """Conditions, range and headers of GET and HEAD. Raises NotModified, PreconditionFailed, InvalidRange …"""
     headers = _object_headers(row)
+    if row.attributes.encryption is not None:
+        headers += response_headers(row.attributes.encryption, request)
     if bucket.is_versioned:
         headers.append(header("x-amz-version-id", row.version_id or NULL_VERSION))
     conditions = read_conditions(request.headers)

@@ -6,13 +6,18 @@ from urllib.parse import unquote_to_bytes
 
 from catalog import lookup, objects
 from catalog.errors import Changed
-from catalog.model import Source
+from catalog.model import Bucket, Condition, Source
 from s3front import errors
 from s3front.handlers.buckets import require_bucket
 from s3front.request import Request, check_key
 from s3front.response import Response
 from s3front.services import FrontServices
-from s3front.wire.conditions import check_write_source, rename_conditions, write_condition
+from s3front.wire.conditions import (
+    check_write_source,
+    read_conditions,
+    rename_conditions,
+    write_condition,
+)
 
 SOURCE_HEADER = "x-amz-rename-source"
 RENAME_TRIES_MAX = 5
@@ -44,7 +49,7 @@ async def _rename_once(services: FrontServices, request: Request) -> Response:
     conditions = rename_conditions(request.headers)
     if conditions is not None:
         check_write_source(conditions, row.etag, row.modified_ms)
-    condition = write_condition(request.headers)
+    condition = await _target_condition(services, request, bucket)
     await services.catalog.write(
         lambda tx: objects.rename(
             tx,
@@ -58,6 +63,22 @@ async def _rename_once(services: FrontServices, request: Request) -> Response:
         )
     )
     return Response()
+
+
+async def _target_condition(services: FrontServices, request: Request, bucket: Bucket) -> Condition | None:
+    """What must be true of the object that the rename replaces. ETags decide alone; dates are compared with the object
+    as it is now, and the transaction insists that it still is. Raises PreconditionFailed."""
+    condition, conditions = write_condition(request.headers), read_conditions(request.headers)
+    if condition is not None or conditions is None:
+        return condition
+    assert request.key is not None
+    row = await lookup.lookup(services.catalog, bucket.id, request.key)
+    if row is None:
+        if conditions.if_modified_since is not None:
+            raise errors.PreconditionFailed(Condition="If-Modified-Since")
+        return Condition(if_none_match="*")
+    check_write_source(conditions, row.etag, row.modified_ms, prefix="")
+    return Condition(if_match=row.etag, if_match_modified_ms=row.modified_ms)
 
 
 def source_key(request: Request) -> bytes:

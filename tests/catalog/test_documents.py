@@ -58,7 +58,6 @@ async def test_a_deleted_bucket_leaves_none(catalog: Catalog, bucket_id: int) ->
             documents.put(tx, each, "website", b"document")
 
     await catalog.write(make)
-    await catalog.write(lambda tx: documents.forget(tx, bucket_id))
     await catalog.write(lambda tx: buckets.delete(tx, bucket_id))
     with pytest.raises(NoSuchBucket):
         await catalog.write(lambda tx: documents.put(tx, bucket_id, "cors", b"document"))

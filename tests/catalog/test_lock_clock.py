@@ -127,7 +127,7 @@ STEPS = st.lists(
 @settings(max_examples=150)
 def test_it_is_never_ahead_of_true_time_by_more_than_is_believed(steps: list[tuple[str, int]]) -> None:
     """Each start may be wrong by the limit and no more, whatever is done to the wall clock; running adds no error.
-    Red when the clock followed the wall clock while it ran, without the limit, and when it went back."""
+    Red when the clock followed the wall clock while it ran, and without the limit."""
     row = Row(clock_ms=1 << 42)
     true_ms, offset_ms = row.clock_ms, 0
     believed_ms = 0

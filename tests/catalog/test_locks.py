@@ -282,7 +282,7 @@ DAMAGE = [b"", b"\xc1", b"\x85", b"\x81\xa9retention\xa4ever", b"\x81\xa9retenti
 async def test_attributes_that_cannot_be_read_are_locked(
     catalog: Catalog, store: SqliteStore, locked_bucket: int, clock: Clock, damage: bytes
 ) -> None:
-    """Red when what could not be read was taken for attributes without retention."""
+    """Red when what could not be read was taken for attributes without retention, and when nobody looked at them."""
     version_id = await _locked(catalog, locked_bucket, clock)
     _corrupt(store, "UPDATE objects SET attributes = ? WHERE version_id = ?", damage, version_id)
     with pytest.raises(msgspec.DecodeError):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codec import sealing
+from codec.block import Buffer
 from codec.sealing import CHUNK_BYTES, STORED_CHUNK_BYTES, TAG_BYTES, NotAuthentic, Opener, Sealer
 
 KEY, SEAL = bytes(range(32)), bytes(range(100, 116))
@@ -75,8 +76,12 @@ def test_every_range_opens_from_its_span(data: st.DataObject) -> None:
 
 def test_it_is_the_same_in_one_call_and_in_many() -> None:
     sealer = Sealer(KEY, SEAL, len(PLAIN))
-    cut = [PLAIN[:CHUNK_BYTES], memoryview(PLAIN)[CHUNK_BYTES : 2 * CHUNK_BYTES], PLAIN[2 * CHUNK_BYTES :]]
-    assert b"".join(map(sealer.seal, cut)) == _sealed(PLAIN)
+    cut: list[Buffer] = [
+        PLAIN[:CHUNK_BYTES],
+        memoryview(PLAIN)[CHUNK_BYTES : 2 * CHUNK_BYTES],
+        PLAIN[2 * CHUNK_BYTES :],
+    ]
+    assert b"".join(sealer.seal(piece) for piece in cut) == _sealed(PLAIN)
 
 
 def test_an_empty_plaintext_is_stored_as_nothing() -> None:

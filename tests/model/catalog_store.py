@@ -129,6 +129,7 @@ class CatalogStore:
     """A catalog with one bucket. `restart` comes with a crash: what was committed is all that is left."""
 
     part_bytes_min = 1
+    trouble_share = 0.03
 
     def __init__(self, folder: Path, *, locking: bool) -> None:
         self._folder = folder
@@ -290,7 +291,6 @@ class CatalogStore:
 
     def _rename(self, old: str, key: str) -> None:
         source, row = self._source(old, None)
-        kept = Attributes(tags=row.attributes.tags, metadata=row.attributes.metadata)
         self._write(
             lambda tx: objects.rename(
                 tx,
@@ -299,7 +299,7 @@ class CatalogStore:
                 key=key.encode(),
                 etag=row.etag,
                 content_type="",
-                attributes=kept,
+                attributes=row.attributes,
             )
         )
 

@@ -82,7 +82,7 @@ class Drawing:
 
     def put(self) -> Put:
         key, body = self.key(), self.body()
-        lock = self.lock() if self._reference.locking and self.seldom(0.1) else None
+        lock = self.lock() if self._reference.locking and self.seldom(0.3) else None
         # S3 takes If-None-Match: * at a completion, and If-Match, as for a PUT.
         return Put(key, body, self.pairs(), self.pairs(), lock, self.condition(key))
 

@@ -165,6 +165,7 @@ class FrontStore:
     """Three nodes, one of which at a time may be dead or rotten, and a front that may be closed and opened."""
 
     part_bytes_min = 5 << 20
+    trouble_share = 0.06
 
     def __init__(self, folder: Path, *, locking: bool) -> None:
         self._loop = Loop()
@@ -382,7 +383,7 @@ class FrontStore:
     def trouble(self, random: Random) -> str:
         """One node at a time is in trouble, until it is mended (P2)."""
         if self._dead or self._rotten:
-            return self._mend()
+            return self._mend(random)
         return random.choice((self._kill, self._rot, self._reopen))(random)
 
     def _kill(self, random: Random) -> str:
@@ -408,12 +409,24 @@ class FrontStore:
         self._open()
         return "reopen the front"
 
-    def _mend(self) -> str:
+    def _mend(self, random: Random) -> str:
         if self._dead:
-            self._nodes[self._dead].start()
+            self._lose_another(random)
         self._loop.run(self._repair())
         self._dead, self._rotten = 0, False
         return "mend"
+
+    def _lose_another(self, random: Random) -> None:
+        """The dead node is back, with what it had; nothing is repaired yet when one of those dies that were there
+        (P2)."""
+        self._nodes[self._dead].start()
+        self._loop.run(self._connected())
+        other = random.choice([number for number in (1, 2, 3) if number != self._dead])
+        self._nodes[other].kill()
+        for one in self.versions(1000):
+            if not one.marker:
+                self.read(one.key, one.version)
+        self._nodes[other].start()
 
     async def _repair(self) -> None:
         """Everything that something names is fully redundant again, counted from the disks (P7)."""
@@ -424,6 +437,10 @@ class FrontStore:
                 await catalog.write(partial(_reported, fault))
             await world.repair(tenure)
             assert await _lacking(world) == []
+        await self._connected()
+
+    async def _connected(self) -> None:
+        """Until the front writes to all nodes again."""
         async with asyncio.timeout(WAIT_S):
             while len(self._services.nodes.for_write(3)) < 3:
                 await asyncio.sleep(0.005)

@@ -15,7 +15,6 @@ from tests.model.steps import Answer, Listed, Refused, Seen, Step
 
 T = TypeVar("T")
 
-TROUBLE_SHARE = 0.02
 TOLD_STEPS = 12
 FEW = 30
 """Versions that may be listed one by one."""
@@ -25,6 +24,8 @@ class Store(Protocol):
     """What a model is compared with: one bucket."""
 
     part_bytes_min: int
+    trouble_share: float
+    """Of the steps, before which there is some."""
 
     def do(self, step: Step) -> Answer:
         """Raises Refused."""
@@ -75,7 +76,7 @@ class Play:
 
     def _step(self) -> None:
         self.steps += 1
-        if self._random.random() < TROUBLE_SHARE:
+        if self._random.random() < self._store.trouble_share:
             self._told.append(self._store.trouble(self._random))
         step = self._drawing.step()
         self._told.append(repr(step))
@@ -117,12 +118,15 @@ class Play:
         assert self._store.keys() == [key for key in sorted(KEYS, key=str.encode) if model.current(key)]
         key = self._random.choice(KEYS)
         current = model.current(key)
-        assert _outcome(lambda: self._store.read(key, None)) == (current.seen() if current else "NoSuchKey")
+        self._read(key, None, current.seen() if current else "NoSuchKey")
         for one in model.keys.get(key, []):
-            found = _outcome(partial(self._store.read, key, one.id))
-            assert found == (one.seen() if one.body else "IsDeleteMarker")
+            self._read(key, one.id, one.seen() if one.body else "IsDeleteMarker")
         sizes = [one.body.size for _, one in model.objects() if one.body]
         self._store.check_books(Usage(sum(1 for key in KEYS if model.current(key)), count, sum(sizes)))
+
+    def _read(self, key: str, version: str | None, expected: Seen | str) -> None:
+        found = _outcome(partial(self._store.read, key, version))
+        assert found == expected, f"{key} {version}: {found} instead of {expected}"
 
 
 def _outcome(function: Callable[[], T]) -> T | str:

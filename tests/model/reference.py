@@ -135,7 +135,7 @@ class Reference:
                 found = self.current(source)
                 if found is None:
                     raise Refused("NoSuchKey")
-                self._push(key, Version(NEW, found.body, found.tags, found.metadata))
+                self._push(key, replace(found, id=NEW))  # what locks it does so under the new name too
                 self._delete(source)
                 return Expected()
             case Delete():

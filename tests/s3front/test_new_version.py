@@ -99,7 +99,7 @@ def test_locks_that_are_refused(headers: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("headers", [{MODE: "GOVERNANCE", UNTIL: LATER}, {HOLD: "ON"}, {HOLD: "OFF"}])
 def test_no_lock_without_a_bucket_that_has_it(headers: dict[str, str]) -> None:
-    """Red when it was stored and then nothing but a flag was missing for it to hold."""
+    """Red when it was stored nevertheless, where nobody can see or change it."""
     with pytest.raises(errors.InvalidRequest):
         _described(headers, PLAIN)
 

@@ -211,4 +211,4 @@ def test_anonymous_requests_are_refused(store: Store, bucket: str) -> None:
 
 def test_unknown_method_and_unsupported_subresource(store: Store, bucket: str) -> None:
     assert request(store, "PATCH", f"/{bucket}/k") == (405, "MethodNotAllowed")
-    assert request(store, "GET", f"/{bucket}?policy=") == (501, "NotImplemented")
+    assert request(store, "GET", f"/{bucket}?session=") == (501, "NotImplemented")

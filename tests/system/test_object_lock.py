@@ -121,7 +121,7 @@ def test_governance_yields_to_a_bypass_only(s3: Any, bucket: str) -> None:
 
 
 def test_compliance_yields_to_nothing(s3: Any, bucket: str, store: Store) -> None:
-    """Every request, and every command, that might. Red when DeleteObjects went another way than DeleteObject."""
+    """Every request, and every command, that might."""
     name = _retained(s3, "COMPLIANCE", bucket)
     version_id = name["VersionId"]
     for bypass in (False, True):

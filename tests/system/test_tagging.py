@@ -89,7 +89,6 @@ def test_what_an_object_cannot_have(s3: Any) -> None:
 
 
 def test_tags_of_a_bucket(s3: Any) -> None:
-    """Red when they outlived their bucket."""
     s3.create_bucket(Bucket="bucket-tags")
     assert _refusal(s3.get_bucket_tagging, Bucket="bucket-tags") == (404, "NoSuchTagSet")
     fifty = {f"key {number}": "v" for number in range(50)}
