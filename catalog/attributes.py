@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from catalog.errors import RowDamaged
 from catalog.model import Attributes
 
 _CHECKSUM_TYPES = ("FULL_OBJECT", "COMPOSITE")
@@ -40,8 +41,13 @@ def pack_attributes(attributes: Attributes) -> bytes | None:
 
 
 def unpack_attributes(packed: bytes | None) -> Attributes:
-    """The inverse of `pack_attributes`."""
-    return _DEFAULTS if packed is None else _decoder.decode(packed)
+    """The inverse of `pack_attributes`. Raises RowDamaged."""
+    if packed is None:
+        return _DEFAULTS
+    try:
+        return _decoder.decode(packed)
+    except msgspec.MsgspecError as error:
+        raise RowDamaged(f"the attributes of a version can't be read: {error}") from error
 
 
 def checksum_code(attributes: Attributes) -> int | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 
 from catalog import documents, schema, usage
-from catalog.errors import BucketExists, BucketNotEmpty, NoSuchBucket, VersioningLocked
+from catalog.errors import BucketExists, BucketNotEmpty, NoSuchBucket, RowDamaged, VersioningLocked
 from catalog.model import Bucket, BucketActions, LockConfiguration, Versioning
 from catalog.statement import Reader, Row, Statement, constant, page, parameter
 from catalog.sweeping import begin_sweep
@@ -18,6 +18,8 @@ from catalog.transaction import Transaction
 
 if TYPE_CHECKING:
     from catalog.engine import Catalog
+
+T = TypeVar("T")
 
 _buckets = schema.buckets
 _COLUMNS = (
@@ -90,15 +92,21 @@ _NO_ACTIONS = BucketActions()
 
 
 def unpack_lock(packed: bytes | None) -> LockConfiguration | None:
-    """A bucket's lock column. What can't be read raises msgspec.DecodeError, so that nothing in the bucket is taken
-    for free."""
-    return None if packed is None else _lock_decoder.decode(packed)
+    """A bucket's lock column. Raises RowDamaged, so that nothing in such a bucket is taken for free."""
+    return None if packed is None else _unpacked(_lock_decoder, packed)
 
 
 @lru_cache(maxsize=1024)
 def unpack_actions(packed: bytes | None) -> BucketActions:
-    """A bucket's configuration column."""
-    return _NO_ACTIONS if packed is None else _actions_decoder.decode(packed)
+    """A bucket's configuration column. Raises RowDamaged."""
+    return _NO_ACTIONS if packed is None else _unpacked(_actions_decoder, packed)
+
+
+def _unpacked(decoder: msgspec.msgpack.Decoder[T], packed: bytes) -> T:
+    try:
+        return decoder.decode(packed)
+    except msgspec.MsgspecError as error:
+        raise RowDamaged(f"the settings of a bucket can't be read: {error}") from error
 
 
 def _bucket(row: Row) -> Bucket:

@@ -56,6 +56,10 @@ class ObjectLocked(CatalogError):
     """Legal hold or retention forbids it (S26)."""
 
 
+class RowDamaged(CatalogError):
+    """What a row holds can't be read, so that nothing is done with what it is about: it may be locked (S26)."""
+
+
 class VersioningLocked(CatalogError):
     """Versioning can't be suspended where object lock is enabled, and lock needs versioning."""
 

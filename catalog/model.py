@@ -264,8 +264,7 @@ class Condition(Struct, frozen=True):
 
 
 class PutResult(Struct, frozen=True):
-    """A committed version. `version_id` is what answers show: None where the bucket never had versioning, "null" for
-    the null version of one that had."""
+    """A committed version. `version_id` is None for the null version, which S3's answers to writes don't name."""
 
     version_id: str | None
     sequence: int

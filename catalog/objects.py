@@ -170,8 +170,7 @@ def replace(
                 _outdate_marker(tx, bucket_id, key)
             version_rows.insert_current(tx, bucket_id, key, values)
     _note(tx, current, bucket_id, key)
-    shown = (version_id or NULL_VERSION) if versioned else None
-    return PutResult(shown, sequence, tx.now_ms)
+    return PutResult(version_id, sequence, tx.now_ms)
 
 
 def _replaced(tx: Transaction, current: Target, bucket_id: int, key: bytes) -> Version | None:

@@ -350,8 +350,10 @@ def plan_completion(
 ) -> CompletionPlan:
     """Check a completion's list against the uploaded parts and prepare the manifest, outside the transaction.
     Raises NoSuchUpload, InvalidPartOrder, InvalidPart, EntityTooSmall."""
-    if any(second.number <= first.number for first, second in pairwise(requested)):
+    if any(second.number < first.number for first, second in pairwise(requested)):
         raise InvalidPartOrder("part numbers must rise")
+    # A part that was sent again may be listed twice: what was sent last counts, as it does in the upload.
+    requested = list({wanted.number: wanted for wanted in requested}.values())
     # The revision is read first: a part committed after it makes `complete` start over.
     revision = reader.row(_REVISION, (upload.number,))
     if revision is None:

@@ -257,6 +257,14 @@ class InvalidBucketName(S3Error):
     message = "The specified bucket is not valid."
 
 
+class EncryptionTypeMismatch(S3Error):
+    status = 400
+    message = (
+        "The existing object was created with a different encryption type. Subsequent write requests must include "
+        "the appropriate encryption parameters."
+    )
+
+
 class InvalidEncryptionAlgorithmError(S3Error):
     status = 400
     message = "The Encryption request you specified is not valid. Supported value: AES256."
@@ -278,6 +286,16 @@ class InvalidPart(S3Error):
 class InvalidPartOrder(S3Error):
     status = 400
     message = "The list of parts was not in ascending order. Parts must be ordered by part number."
+
+
+class InvalidWriteOffset(S3Error):
+    status = 400
+    message = "The write offset value that you specified does not match the current object size."
+
+
+class TooManyParts(S3Error):
+    status = 400
+    message = "You have attempted to add more parts than the maximum of 10000 that are allowed for this object."
 
 
 class InvalidRange(S3Error):

@@ -110,7 +110,7 @@ REFUSED: tuple[Operation, ...] = (
         "GET",
         "object",
         "s3:GetObjectTorrent",
-        _not_allowed,
+        refuser(errors.NoSuchKey, "There is no torrent of this object."),
         "torrent",
         support="refused",
         note="AWS does not serve torrents any more either.",

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from conformance.bench.target import TargetFailed
-from conformance.outcomes import Outcome, details, of_each_test, table
+from conformance.outcomes import Kind, Outcome, details, table
 from conformance.s3tests.configuration import Subject, User, write_configuration
 from conformance.s3tests.environment import NoEnvironment, environment_for
 from conformance.s3tests.own_store import own_store
-from conformance.s3tests.selection import FILES, FOLDER, Group
+from conformance.s3tests.selection import FILES, FOLDER
+from conformance.s3tests.suite_run import REPOSITORY, NoResult, SuiteRun
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-TEST_S_MAX = 240
-"""The longest tests wait for several lifecycle days and for locks that end within a minute."""
 WORKERS = 4
 
 
@@ -41,67 +37,22 @@ def main() -> None:
         try:
             python = environment_for(checkout, options.venv.resolve())
             with _subject(options, Path(made)) as subject:
-                outcomes = _run(Run(options, checkout, python, out), subject, Path(made) / "s3tests.conf")
-        except (NoEnvironment, TargetFailed) as failure:
+                configuration = Path(made) / "s3tests.conf"
+                write_configuration(subject, configuration)
+                print(f"running against {subject.url}, {options.workers} tests at once", flush=True)
+                outcomes = SuiteRun(
+                    python=python,
+                    checkout=checkout,
+                    configuration=configuration,
+                    out=out,
+                    region=subject.region,
+                    areas=tuple(options.area),
+                    names=options.k,
+                    workers=options.workers,
+                ).outcomes()
+        except (NoEnvironment, NoResult, TargetFailed) as failure:
             sys.exit(str(failure))
     sys.exit(_tell(outcomes, lists_deselected=options.deselected))
-
-
-class Run:
-    """One run of the suite: pytest in its own environment, in the suite's own folder."""
-
-    def __init__(self, options: argparse.Namespace, checkout: Path, python: Path, out: Path) -> None:
-        self.results = out / "results.jsonl"
-        self._options = options
-        self._folder = checkout / FOLDER
-        self._ini = checkout / "pytest.ini"
-        self._python = python
-        self._log = out / "pytest.log"
-        for stale in (self.results, self._log):
-            stale.unlink(missing_ok=True)
-
-    def tests(self, group: Group, configuration: Path, *, workers: int) -> int:
-        """The exit code of pytest; its output goes to a file, the outcomes to another one."""
-        words = ["--tb=short", f"--timeout={TEST_S_MAX}", f"--conformance-group={group}"]
-        words += ["-k", self._options.k] if self._options.k else []
-        words += ["-n", str(workers)] if workers > 1 else []
-        return self._pytest(words, configuration)
-
-    def deselected(self, configuration: Path) -> int:
-        """Writes down what is not run."""
-        return self._pytest(["-q", "--collect-only", "--conformance-deselected"], configuration)
-
-    def _pytest(self, own_words: list[str], configuration: Path) -> int:
-        words = [str(self._python), "-m", "pytest", "-q", "-W", "ignore", *own_words]
-        words += ["-p", "conformance.s3tests.recorder", "-p", "no:cacheprovider", "-c", str(self._ini)]
-        words += [f"--conformance-out={self.results}"]
-        words += [f"--conformance-area={area}" for area in self._options.area]
-        words += FILES
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_"))}
-        environment = {**kept, "S3TEST_CONF": str(configuration), "PYTHONPATH": str(REPOSITORY)}
-        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "AWS_EC2_METADATA_DISABLED": "true"}
-        with self._log.open("ab") as log:
-            done = subprocess.run(
-                words, cwd=self._folder, env=environment, stdout=log, stderr=log, check=False
-            )
-        return done.returncode
-
-    def failure(self) -> str:
-        return f"pytest could not run:\n{self._log.read_text(errors='replace')[-3000:]}"
-
-
-def _run(run: Run, subject: Subject, configuration: Path) -> list[Outcome]:
-    write_configuration(subject, configuration)
-    options = run._options
-    exit_codes = [run.deselected(configuration)]
-    print(f"running against {subject.url}, {options.workers} tests at once", flush=True)
-    exit_codes.append(run.tests("together", configuration, workers=options.workers))
-    exit_codes.append(run.tests("alone", configuration, workers=1))
-    # 0: all passed, 1: some failed, 5: none was selected. All others say that there is no result.
-    if not run.results.exists() or any(code not in (0, 1, 5) for code in exit_codes):
-        sys.exit(run.failure())
-    lines = run.results.read_text(encoding="utf-8").splitlines()
-    return of_each_test(Outcome(**json.loads(line)) for line in lines)
 
 
 @contextlib.contextmanager
@@ -121,12 +72,11 @@ def _subject(options: argparse.Namespace, folder: Path) -> Iterator[Subject]:
 
 
 def _tell(outcomes: list[Outcome], *, lists_deselected: bool) -> int:
-    for line in details(outcomes, "failed"):
-        print(line)
-    for line in details(outcomes, "skipped"):
-        print(line)
-    if lists_deselected:
-        for line in details(outcomes, "deselected"):
+    kinds: tuple[Kind, ...] = (
+        ("failed", "skipped", "deselected") if lists_deselected else ("failed", "skipped")
+    )
+    for kind in kinds:
+        for line in details(outcomes, kind):
             print(line)
     print()
     for line in table(outcomes):
@@ -141,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--region", default="us-east-1", help="of the endpoint")
     parser.add_argument("--day-s", type=int, default=10, help="seconds of a lifecycle day of the endpoint")
     parser.add_argument("--area", action="append", default=[], help="only this area; may be given again")
-    parser.add_argument("-k", metavar="EXPRESSION", help="only tests of these names, as pytest takes them")
+    parser.add_argument(
+        "-k", default="", metavar="EXPRESSION", help="only tests of these names, as pytest takes them"
+    )
     parser.add_argument("--workers", type=int, default=WORKERS, help="tests at once")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep results.jsonl and pytest.log there")
     parser.add_argument("--folder", type=Path, help="where the temporary directory goes")

@@ -13,15 +13,19 @@ from pathlib import Path
 from conformance.bench.target import TRIVET, running_store
 from conformance.s3tests.configuration import DAY_S, KMS_KEYS, Subject, User
 
+REGION = "eu-west-1"
+"""Not us-east-1, which no bucket tells as its location."""
+
 
 @contextlib.contextmanager
 def own_store(folder: Path) -> Iterator[Subject]:
     """Its data lies in `folder`. Raises TargetFailed."""
-    # The store inherits the environment; a lifecycle day of this length is what the suite waits for.
-    os.environ["TRIVET_LIFECYCLE_DAY_S"] = str(DAY_S)
+    # The store inherits the environment. A lifecycle day of this length is what the suite waits for.
+    os.environ |= {"TRIVET_LIFECYCLE_DAY_S": str(DAY_S), "TRIVET_REGION": REGION}
     with running_store(folder / "data") as target:
         subject = Subject(
             f"http://{target.host}:{target.port}",
+            region=REGION,
             main=User(target.access_key, target.secret_key),
             alt=_new_user(target.data, "s3tests-alt"),
             tenant=_new_user(target.data, "s3tests-tenant"),

@@ -14,14 +14,15 @@ POLL_S = 0.05
 
 
 @contextmanager
-def refused(status: int, *codes: str) -> Iterator[None]:
-    """What is done inside must be answered with this status and one of these error codes. HEAD answers have no body:
-    there the code is the status in digits, and none need be named.
+def refused(status: int | tuple[int, ...], *codes: str) -> Iterator[None]:
+    """What is done inside must be answered with this status (one of these) and one of these error codes. HEAD answers
+    have no body: there the code is the status in digits, and none need be named.
     """
     with pytest.raises(ClientError) as caught:
         yield
     answer = caught.value.response
-    assert answer["ResponseMetadata"]["HTTPStatusCode"] == status, answer
+    statuses = status if isinstance(status, tuple) else (status,)
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] in statuses, answer
     assert not codes or answer["Error"]["Code"] in codes, answer["Error"]
 
 

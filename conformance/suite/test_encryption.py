@@ -13,12 +13,13 @@ import random
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from conformance.suite.expect import refused
 
 DATA = random.Random(2).randbytes(200_000)
 PART = random.Random(3).randbytes(5 << 20)
+WRONG_KEY = ("AccessDenied", "InvalidRequest")
+"""AWS's documentation names no code; both are in use."""
 S3_KEY = {"ServerSideEncryption": "AES256"}
 KMS_KEY = {"ServerSideEncryption": "aws:kms"}
 
@@ -77,9 +78,9 @@ def test_a_customers_key_is_needed_for_every_read(s3: Any, bucket: str) -> None:
         s3.get_object(**named)
     with refused(400):
         s3.head_object(**named)
-    with refused(403, "AccessDenied"):
+    with refused((400, 403), *WRONG_KEY):
         s3.get_object(**named, **customer("b"))
-    with refused(403):
+    with refused((400, 403)):
         s3.head_object(**named, **customer("b"))
 
 
@@ -128,7 +129,7 @@ def test_a_copy_needs_the_key_of_its_source(s3: Any, bucket: str) -> None:
     source = {"Bucket": bucket, "Key": "from"}
     with refused(400, "InvalidRequest"):
         s3.copy_object(Bucket=bucket, Key="to", CopySource=source)
-    with refused(403, "AccessDenied"):
+    with refused((400, 403), *WRONG_KEY):
         s3.copy_object(Bucket=bucket, Key="to", CopySource=source, **source_of(customer("b")))
 
 
@@ -155,9 +156,8 @@ def test_a_part_needs_the_key_of_its_upload(s3: Any, bucket: str) -> None:
     named = {"Bucket": bucket, "Key": "k", "UploadId": upload, "PartNumber": 1}
     with refused(400, "InvalidRequest"):
         s3.upload_part(**named, Body=b"x")
-    with pytest.raises(ClientError) as caught:
+    with refused((400, 403), *WRONG_KEY):
         s3.upload_part(**named, Body=b"x", **customer("b"))
-    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 403)
 
 
 @pytest.mark.parametrize(

@@ -237,9 +237,9 @@ def _parse_expires(expires: bytes) -> int:
         raise AuthorizationQueryParametersError("X-Amz-Expires should be a number")
     valid_s = int(expires)
     if valid_s < 0:
-        raise AuthorizationQueryParametersError("X-Amz-Expires must be non-negative")
+        raise AccessDenied("X-Amz-Expires must be non-negative")
     if valid_s > EXPIRES_S_MAX:
-        raise AuthorizationQueryParametersError(
+        raise AccessDenied(
             "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be "
             "less than 604800 seconds"
         )

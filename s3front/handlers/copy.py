@@ -86,7 +86,9 @@ async def _copy_once(services: FrontServices, request: Request) -> Response:
     target = Target(bucket.id, key, content_type, attributes, write_condition(request.headers))
     copied = _copy_by_reference if plan.by_reference else _copy_bytes
     etag, checksum, result = await copied(services, request, found, plan, target)
-    response = xml_response(_result_document("CopyObjectResult", etag, result.modified_ms, checksum))
+    response = xml_response(
+        _result_document("CopyObjectResult", etag, result.modified_ms, checksum, with_type=True)
+    )
     response.headers += [
         *version_headers(result.version_id),
         *found.headers,
@@ -145,10 +147,14 @@ async def _copy_bytes(
     return stored.etag, stored.checksum, result
 
 
-def _result_document(root: str, etag: str, modified_ms: int, checksum: Checksum | None) -> bytes:
-    shown = ("", "") if checksum is None else (
-        text(f"Checksum{checksum.algorithm}", checksum.value), text("ChecksumType", checksum.type)
-    )  # fmt: skip
+def _result_document(
+    root: str, etag: str, modified_ms: int, checksum: Checksum | None, *, with_type: bool
+) -> bytes:
+    shown = []
+    if checksum is not None:
+        shown.append(text(f"Checksum{checksum.algorithm}", checksum.value))
+        if with_type:
+            shown.append(text("ChecksumType", checksum.type))
     return document(root, text("LastModified", iso_date(modified_ms)), text("ETag", f'"{etag}"'), *shown)
 
 
@@ -235,7 +241,9 @@ async def upload_part_copy(services: FrontServices, request: Request) -> Respons
             part, checksum = await _copy_part(services, request, upload, number, found, span=(start, stop))
         except Changed:
             continue
-        response = xml_response(_result_document("CopyPartResult", part.etag, part.modified_ms, checksum))
+        response = xml_response(
+            _result_document("CopyPartResult", part.etag, part.modified_ms, checksum, with_type=False)
+        )
         response.headers += [*found.headers, *response_headers(upload.attributes.encryption, request)]
         return response
     raise errors.OperationAborted

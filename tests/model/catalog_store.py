@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-import sqlalchemy as sa
 from msgspec import structs
 
 from catalog import (
@@ -19,15 +17,12 @@ from catalog import (
     locks,
     lookup,
     objects,
-    schema,
     sweeping,
     uploads,
-    usage,
     version_listing,
     work,
 )
 from catalog import model as catalog_model
-from catalog.engine import Catalog
 from catalog.errors import CatalogError
 from catalog.model import (
     Attributes,
@@ -40,10 +35,11 @@ from catalog.model import (
     Retention,
     Source,
 )
-from catalog.statement import Reader, Statement, constant
+from catalog.statement import Reader
 from catalog.transaction import Transaction
 from catalog.usage_changes import Usage
 from tests.catalog.making import Clock, SqliteStore, new_blob
+from tests.model.books import check_books
 from tests.model.steps import (
     Answer,
     Copy,
@@ -69,17 +65,6 @@ FAR_MS = 4_102_444_800_000
 """The year 2100: from here the model's days of retention are counted."""
 DAY_MS = 86_400_000
 
-_REFS = Statement(sa.select(schema.blobs.c.id, schema.blobs.c.refs))
-_COMPOSITES = Statement(sa.select(schema.blobs.c.id).where(schema.blobs.c.parts > constant("0")))
-_NAMED = Statement(
-    sa.union_all(
-        sa.select(schema.objects.c.blob_id),
-        sa.select(schema.versions.c.blob_id).where(schema.versions.c.blob_id.is_not(None)),
-        sa.select(schema.parts.c.blob_id),
-    )
-)
-_GARBAGE = Statement(sa.select(schema.garbage.c.blob_id))
-
 
 def _condition(condition: If | None) -> Condition | None:
     return None if condition is None else Condition(condition.match, condition.none_match)
@@ -100,29 +85,6 @@ def seen(row: ObjectRow) -> Seen:
         lock = Lock(kept.retention.mode, (kept.retention.until_ms - FAR_MS) // DAY_MS)
     pairs = tuple(sorted(kept.tags.items())), tuple(sorted(kept.metadata.items()))
     return Seen(row.etag, row.size, *pairs, lock, bool(kept.legal_hold))
-
-
-async def check_books(catalog: Catalog, bucket_id: int, expected: Usage) -> None:
-    """Usage is what the model says and what a count of the rows says; references are as many as names."""
-    recount = await catalog.read(lambda reader: usage.recount(reader, bucket_id))
-    assert recount.agrees
-    number, together = await catalog.read(usage.totals)
-    assert (number, together) == (1, expected)
-    held, names, queued = await catalog.read(_rows)
-    for (blob_id,) in await catalog.read(lambda reader: reader.rows(_COMPOSITES)):
-        row = await lookup.blob(catalog, blob_id)
-        assert row is not None
-        assert row.manifest is not None
-        names.update(part.blob_id for part in row.manifest)
-    counted = {blob_id: count for blob_id, count in held.items() if count}
-    assert counted == names, f"{counted} references, {names} names"
-    unnamed = {blob_id for blob_id, count in held.items() if not count}
-    assert unnamed == queued & set(held), "exactly what nothing names is garbage"
-
-
-def _rows(reader: Reader) -> tuple[dict[bytes, int], Counter[bytes], set[bytes]]:
-    held = {row[0]: row[1] for row in reader.rows(_REFS)}
-    return held, Counter(row[0] for row in reader.rows(_NAMED)), {row[0] for row in reader.rows(_GARBAGE)}
 
 
 class CatalogStore:

@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
-from urllib.parse import unquote_plus, urlencode, urlsplit
+from urllib.parse import unquote_plus, urlencode
 from xml.etree import ElementTree
 
 import boto3
@@ -22,7 +20,6 @@ import sqlalchemy as sa
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from starlette.types import ASGIApp
 
 from catalog import buckets, lookup, schema, work
 from catalog import nodes as catalog_nodes
@@ -42,7 +39,8 @@ from s3front.services import FrontServices
 from tests.catalog.fresh import fresh_catalog
 from tests.cluster.nodes import CLUSTER_ID, SECRET, RealNodes
 from tests.cluster.steward_world import World, linked_as_steward, opened, register
-from tests.model.catalog_store import FAR_MS, check_books
+from tests.model.books import check_books
+from tests.model.catalog_store import FAR_MS
 from tests.model.steps import (
     Answer,
     Copy,
@@ -61,6 +59,7 @@ from tests.model.steps import (
     Tag,
     Turn,
 )
+from tests.model.without_network import WAIT_S, Loop, ask
 
 T = TypeVar("T")
 
@@ -76,7 +75,6 @@ FAR = datetime.fromtimestamp(FAR_MS / 1000, UTC)
 NEEDLE_BYTES = 16
 ONE_SHARD_BYTES = 64
 """From here on an object's first bytes stand on a disk as they are."""
-WAIT_S = 30.0
 
 CODES = {
     "MethodNotAllowed": "IsDeleteMarker",
@@ -84,81 +82,6 @@ CODES = {
     "InvalidBucketState": "VersioningLocked",
 }
 """The catalog's names of what S3 names otherwise."""
-
-
-class Loop:
-    """An event loop in a thread: boto3 waits for what runs in it."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_S)
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-class _Raw:
-    """The body of an answer, as botocore reads it."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-        self._unread = content
-
-    def stream(self, **_: Any) -> Iterator[bytes]:
-        yield self.content
-
-    def read(self, _: int | None = None) -> bytes:
-        unread, self._unread = self._unread, b""
-        return unread
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-async def _ask(app: ASGIApp, request: Any) -> AWSResponse:
-    """One prepared request of botocore's, answered without a network."""
-    parts = urlsplit(request.url)
-    body = request.body.read() if hasattr(request.body, "read") else request.body or b""
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    headers.setdefault("host", parts.netloc)
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": request.method,
-        "path": parts.path,
-        "raw_path": parts.path.encode(),
-        "root_path": "",
-        "query_string": parts.query.encode(),
-        "headers": [(name.encode(), _bytes(value)) for name, value in headers.items()],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 9000),
-        "scheme": "http",
-    }
-    arriving = [{"type": "http.request", "body": bytes(body), "more_body": False}]
-    told: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        return arriving.pop() if arriving else {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        told.append(message)
-
-    await app(scope, receive, send)
-    start, *rest = told
-    answered = {name.decode(): value.decode() for name, value in start["headers"]}
-    content = b"".join(bytes(message.get("body", b"")) for message in rest)
-    return AWSResponse(request.url, start["status"], answered, _Raw(content))
-
-
-def _bytes(value: str | bytes) -> bytes:
-    return value if isinstance(value, bytes) else value.encode("latin-1")
 
 
 class FrontStore:
@@ -244,7 +167,7 @@ class FrontStore:
         return made
 
     def _send(self, request: Any, **_: Any) -> AWSResponse:
-        answer = self._loop.run(_ask(self._app, request))
+        answer = self._loop.run(ask(self._app, request))
         self._heard = answer.raw.content
         return answer
 

@@ -20,5 +20,7 @@ def test_p4_p6_the_catalog_does_what_the_model_says(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 4])
 def test_p1_p2_p3_p4_a_store_does_what_the_model_says(seed: int) -> None:
+    """Red when a degraded write stored each shard once, when a rename left the old name, and when it lost what was kept
+    with the object."""
     played = play("front", seed, 150)
     assert played.refused > 5

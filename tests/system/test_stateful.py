@@ -203,4 +203,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 def test_random_operations_match_a_dictionary(store: Store) -> None:
     StoreMachine.store = store
-    run_state_machine_as_test(StoreMachine, settings=settings(max_examples=20, stateful_step_count=30))
+    run_state_machine_as_test(StoreMachine, settings=settings(max_examples=12, stateful_step_count=30))
