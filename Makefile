@@ -9,10 +9,10 @@ RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 # The venv's own packages only, whatever the caller's shell has set up.
 export PYTHONNOUSERSITE := 1
-unexport PYTHONPATH PYTHONHOME
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-long chaos conformance crash-states simulate lint bench performance docs lock clean system-packages
+.PHONY: help up test test-long chaos conformance crash-states model simulate lint bench performance docs lock clean system-packages
 
 help:
 	@echo "make up [PORT=9000] [DATA=./data]   start the store; Ctrl-C stops it"
@@ -21,6 +21,7 @@ help:
 	@echo "make chaos [ARGS='--seconds 600']   random faults beside 16 clients, and a judgement"
 	@echo "make conformance [S3TESTS=path]     S3 as AWS describes it: our own suite, or ceph/s3-tests from a checkout"
 	@echo "make crash-states                   thousands of crash states of node store and catalog"
+	@echo "make model [ARGS='--seconds 60']    versions, locks, copies, uploads against a model, with lost nodes and rot"
 	@echo "make simulate [ARGS='--seconds 60'] the whole cluster in one thread, schedule after schedule"
 	@echo "make lint                           style, types, import directions"
 	@echo "make bench [ARGS='--seconds 2']     measure a store of its own"
@@ -46,6 +47,9 @@ conformance: $(VENV)/.dev
 
 crash-states: $(VENV)/.dev system-packages
 	TRIVET_CRASH_SAMPLES=12 TRIVET_CRASH_STATES=1000000 $(RUN) -m pytest -s tests/crash $(ARGS)
+
+model: $(VENV)/.dev
+	$(RUN) -m tests.model.run $(ARGS)
 
 simulate: $(VENV)/.dev
 	$(RUN) -m tests.sim.run $(ARGS)

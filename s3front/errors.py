@@ -235,6 +235,14 @@ class BadRequest(S3Error):
     message = "Bad Request"
 
 
+class EncryptionTypeMismatch(S3Error):
+    status = 400
+    message = (
+        "The existing object was created with a different encryption type. Subsequent write requests must include "
+        "the appropriate encryption parameters."
+    )
+
+
 class IllegalLocationConstraintException(S3Error):
     status = 400
     message = (
@@ -255,14 +263,6 @@ class InvalidArgument(S3Error):
 class InvalidBucketName(S3Error):
     status = 400
     message = "The specified bucket is not valid."
-
-
-class EncryptionTypeMismatch(S3Error):
-    status = 400
-    message = (
-        "The existing object was created with a different encryption type. Subsequent write requests must include "
-        "the appropriate encryption parameters."
-    )
 
 
 class InvalidEncryptionAlgorithmError(S3Error):
@@ -286,16 +286,6 @@ class InvalidPart(S3Error):
 class InvalidPartOrder(S3Error):
     status = 400
     message = "The list of parts was not in ascending order. Parts must be ordered by part number."
-
-
-class InvalidWriteOffset(S3Error):
-    status = 400
-    message = "The write offset value that you specified does not match the current object size."
-
-
-class TooManyParts(S3Error):
-    status = 400
-    message = "You have attempted to add more parts than the maximum of 10000 that are allowed for this object."
 
 
 class InvalidRange(S3Error):
@@ -333,6 +323,11 @@ class InvalidTag(S3Error):
 class InvalidURI(S3Error):
     status = 400
     message = "Couldn't parse the specified URI."
+
+
+class InvalidWriteOffset(S3Error):
+    status = 400
+    message = "The write offset value that you specified does not match the current object size."
 
 
 class KeyTooLongError(S3Error):
@@ -405,6 +400,11 @@ class RequestHeaderSectionTooLarge(S3Error):
 class TooManyBuckets(S3Error):
     status = 400
     message = "You have attempted to create more buckets than allowed"
+
+
+class TooManyParts(S3Error):
+    status = 400
+    message = "You have attempted to add more parts than the maximum of 10000 that are allowed for this object."
 
 
 class UnexpectedContent(S3Error):

@@ -81,7 +81,9 @@ async def _current(services: FrontServices, request: Request, bucket: Bucket) ->
     return await lookup.lookup(services.catalog, bucket.id, request.key)
 
 
-async def _create(services: FrontServices, request: Request, bucket: Bucket, row: ObjectRow | None) -> Response:
+async def _create(
+    services: FrontServices, request: Request, bucket: Bucket, row: ObjectRow | None
+) -> Response:
     key = request.key
     assert key is not None
     assert row is None
@@ -110,7 +112,9 @@ async def _create(services: FrontServices, request: Request, bucket: Bucket, row
     return _answer(request, stored.size, stored.etag, attributes, result)
 
 
-async def _append(services: FrontServices, request: Request, bucket: Bucket, row: ObjectRow | None) -> Response:
+async def _append(
+    services: FrontServices, request: Request, bucket: Bucket, row: ObjectRow | None
+) -> Response:
     assert row is not None
     algorithm = check_append(request, row)
     lock = new_version.new_lock(services, request, bucket)
@@ -171,9 +175,7 @@ def _kind(row: ObjectRow) -> UploadChecksum | None:
     )
 
 
-async def _sealing_of(
-    services: FrontServices, request: Request, attributes: Attributes
-) -> Sealing | None:
+async def _sealing_of(services: FrontServices, request: Request, attributes: Attributes) -> Sealing | None:
     """The object's own data key: a request need not name its encryption, but for SSE-C, and may name no other."""
     headers, encryption = request.headers, attributes.encryption
     stored = None if encryption is None else encryption.algorithm

@@ -18,7 +18,7 @@ from s3front.limits import LIST_KEYS_MAX, PART_BYTES_MAX, PART_NUMBER_MAX
 from s3front.request import Request
 from s3front.response import Response, header, xml_response
 from s3front.services import FrontServices
-from s3front.wire.checksum_headers import checksum_headers
+from s3front.wire.checksum_headers import checksum_header
 from s3front.wire.checksums import (
     ALGORITHMS,
     UploadChecksum,
@@ -125,7 +125,7 @@ async def upload_part(services: FrontServices, request: Request) -> Response:
         headers=[
             header("etag", f'"{stored.etag}"'),
             *response_headers(upload.attributes.encryption, request),
-            *checksum_headers(stored.echo),
+            checksum_header(stored.echo),
         ]
     )
 

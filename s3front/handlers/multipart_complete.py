@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from functools import partial
 from urllib.parse import quote
 
@@ -11,7 +12,16 @@ from msgspec import structs
 
 from catalog import lookup, uploads
 from catalog.errors import Changed, NoSuchUpload
-from catalog.model import Bucket, Checksum, Completion, CompletionPlan, ObjectRow, RequestedPart
+from catalog.model import (
+    Bucket,
+    Checksum,
+    Completion,
+    CompletionPlan,
+    ObjectRow,
+    PartRef,
+    RequestedPart,
+    UploadRow,
+)
 from catalog.versions import NULL_VERSION
 from s3front import errors
 from s3front.body import read_body
@@ -24,7 +34,7 @@ from s3front.request import Request
 from s3front.response import Response, xml_response
 from s3front.services import FrontServices
 from s3front.wire import checksums, xml
-from s3front.wire.checksums import Algorithm
+from s3front.wire.checksums import Algorithm, UploadChecksum
 from s3front.wire.conditions import unquote_etag, write_condition
 from s3front.wire.xml_writer import document, text
 
@@ -83,14 +93,15 @@ async def complete_multipart_upload(services: FrontServices, request: Request) -
         # Reading 10,000 parts takes a tenth of a second: not on the event loop.
         algorithm = upload_checksum_of(upload).algorithm
         requested = await asyncio.to_thread(requested_parts, body, algorithm)
+        check_part_checksums(upload, requested)
         plan = await services.catalog.read(
             partial(
                 uploads.plan_completion, upload=upload, requested=requested, part_bytes_min=PART_BYTES_MIN
             )
         )
         check_size(request, plan)
-        checksum = checksum_of_parts(plan)
-        check_declared(declared, checksum)
+        checksum = checksum_of_parts(upload_checksum_of(upload), plan.parts)
+        check_declared(request, declared, checksum)
         etag = etag_of_parts([part.etag for part in plan.parts])
         attributes = structs.replace(upload.attributes, checksum=checksum)
         condition = write_condition(request.headers)
@@ -129,10 +140,22 @@ async def _checksum_of(
     return None
 
 
-def checksum_of_parts(plan: CompletionPlan) -> Checksum:
+def check_part_checksums(upload: UploadRow, requested: Sequence[RequestedPart]) -> None:
+    """Raise InvalidRequest when a composite checksum was asked for, and a part is named without its own."""
+    if upload.checksum_algorithm is None or upload_checksum_of(upload).type != "COMPOSITE":
+        return
+    for part in requested:
+        if part.checksum is None:
+            raise errors.InvalidRequest(
+                f"The upload was created using a {upload.checksum_algorithm.lower()} checksum. The complete request "
+                f"must include the checksum for each part. It was missing for part {part.number} in the request."
+            )
+
+
+def checksum_of_parts(wanted: UploadChecksum, parts: Sequence[PartRef]) -> Checksum:
     """The object's checksum from those of its parts: their composite, or the whole's where CRCs allow it."""
-    algorithm, kind = upload_checksum_of(plan.upload)
-    values = [(part.checksum or "", part.size) for part in plan.parts]
+    algorithm, kind = wanted
+    values = [(part.checksum or "", part.size) for part in parts]
     assert all(value for value, _ in values), "every part is stored with its checksum"
     if kind == "FULL_OBJECT":
         return Checksum(algorithm.name, "FULL_OBJECT", checksums.full_object(algorithm, values))
@@ -141,8 +164,10 @@ def checksum_of_parts(plan: CompletionPlan) -> Checksum:
     )
 
 
-def check_declared(declared: checksums.Declared | None, computed: Checksum) -> None:
-    """Raise BadDigest unless the checksum the client sent, if any, is the object's."""
+def check_declared(request: Request, declared: checksums.Declared | None, computed: Checksum) -> None:
+    """Raise BadDigest unless the checksum that the client sent, if any, is the object's, and of the type it says."""
+    if request.headers.get("x-amz-checksum-type", computed.type).strip().upper() != computed.type:
+        raise errors.BadDigest("The x-amz-checksum-type you specified did not match that of the upload.")
     if declared is None or declared.value is None:
         return
     expected = declared.value.partition("-")[0] if computed.type == "COMPOSITE" else declared.value

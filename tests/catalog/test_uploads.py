@@ -132,7 +132,8 @@ async def test_a_plan_refuses_what_s3_refuses(catalog: Catalog, bucket_id: int) 
     with pytest.raises(InvalidPartOrder):
         await _plan(catalog, upload, [two, one])
     with pytest.raises(InvalidPartOrder):
-        await _plan(catalog, upload, [one, one])
+        await _plan(catalog, upload, [one, two, one])
+    assert [part.number for part in (await _plan(catalog, upload, [one, one])).parts] == [1]
     with pytest.raises(InvalidPart) as refused:
         await _plan(catalog, upload, [one, PartRow(3, b"", 0, "x", None, 0)])
     assert refused.value.number == 3

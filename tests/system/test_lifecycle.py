@@ -134,17 +134,16 @@ def test_a_locked_version_outlives_every_rule(store: Store) -> None:
     ]
     client.put_object(Bucket="locked", Key="k", Body=SMALL)
     client.put_object(Bucket="locked", Key="free", Body=SMALL)
-    until(lambda: _count(client, "locked") == (1, 2), "the free versions are gone")
+    until(
+        lambda: _count(client, "locked") == (1, 1), "all that is free is gone, and a delete marker left alone"
+    )
     assert [each["VersionId"] for each in client.list_object_versions(Bucket="locked")["Versions"]] == [held]
 
 
 def test_an_unfinished_upload_is_aborted(store: Store) -> None:
     client = store.client()
     client.create_bucket(Bucket="uploads")
-    _rule(
-        client, "uploads", AbortIncompleteMultipartUpload={"DaysAfterInitiation": 1}, Filter={"Prefix": "a"}
-    )
-    for key in ("a", "b"):
+    for key in ("a/1", "b"):
         client.create_multipart_upload(Bucket="uploads", Key=key)
 
     def left() -> list[str]:
@@ -188,10 +187,6 @@ def test_a_transition_codes_an_object_anew(store: Store) -> None:
 )
 def test_unfit_rules_are_refused(store: Store, rule: dict[str, Any], code: str) -> None:
     client = store.client()
-    client.create_bucket(Bucket="unfit") if "unfit" not in _buckets(client) else None
+    client.create_bucket(Bucket="unfit")  # again: it is ours, and stays as it is
     with pytest.raises(ClientError, match=code):
         _rule(client, "unfit", **rule)
-
-
-def _buckets(client: Any) -> list[str]:
-    return [each["Name"] for each in client.list_buckets()["Buckets"]]
