@@ -68,8 +68,8 @@ def append(
 ) -> PutResult:
     """Make the planned parts the key's new version; hand the blob to `Catalog.write` too. In a bucket without versions
     the cost does not depend on what is there already, but for the manifest, which is written anew: the old one's
-    references pass to the new one. Elsewhere both versions hold them. `change` makes the new version's attributes of the
-    old one's as they are now: tags may have been put since the plan was made.
+    references pass to the new one. Elsewhere both versions hold them. `change` makes the new version's attributes of
+    the old one's as they are now: tags may have been put since the plan was made.
 
     Raises Changed when the version is not the current one any more (S14), and as `objects.put` does."""
     row = prepared.row

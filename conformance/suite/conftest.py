@@ -74,14 +74,23 @@ def web() -> Iterator[urllib3.PoolManager]:
         yield pool
 
 
+@pytest.fixture(scope="session")
+def place(pytestconfig: pytest.Config) -> dict[str, Any]:
+    """What CreateBucket must be told outside of us-east-1, which must not be told."""
+    region = pytestconfig.getoption("--region")
+    if region == "us-east-1":
+        return {}
+    return {"CreateBucketConfiguration": {"LocationConstraint": region}}
+
+
 @pytest.fixture
-def make_bucket(s3: Any) -> Iterator[MakeBucket]:
+def make_bucket(s3: Any, place: dict[str, Any]) -> Iterator[MakeBucket]:
     """`make_bucket(**what CreateBucket takes)`: the name of a new bucket."""
     made: list[str] = []
 
     def make(**arguments: Any) -> str:
         name = f"{PREFIX}{uuid.uuid4()}"
-        s3.create_bucket(Bucket=name, **arguments)
+        s3.create_bucket(Bucket=name, **place, **arguments)
         made.append(name)
         return name
 

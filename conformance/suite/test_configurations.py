@@ -188,11 +188,11 @@ def test_a_bucket_without(s3: Any, bucket: str) -> None:
         s3.get_bucket_policy(Bucket=bucket)
 
 
-def test_what_was_configured_goes_with_the_bucket(s3: Any, bucket: str) -> None:
+def test_what_was_configured_goes_with_the_bucket(s3: Any, bucket: str, place: dict[str, Any]) -> None:
     rules = [{"AllowedMethods": ["GET"], "AllowedOrigins": ["*"]}]
     s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": rules})
     s3.delete_bucket(Bucket=bucket)
-    s3.create_bucket(Bucket=bucket)
+    s3.create_bucket(Bucket=bucket, **place)
     with refused(404, "NoSuchCORSConfiguration"):
         s3.get_bucket_cors(Bucket=bucket)
 

@@ -35,9 +35,9 @@ SHAPES = [
 
 
 @pytest.fixture(scope="module")
-def full(s3: Any) -> Iterator[str]:
+def full(s3: Any, place: dict[str, Any]) -> Iterator[str]:
     name = f"{PREFIX}listing-{id(s3):x}"
-    s3.create_bucket(Bucket=name)
+    s3.create_bucket(Bucket=name, **place)
     for key in KEYS:
         s3.put_object(Bucket=name, Key=key, Body=key.encode())
     yield name

@@ -1,4 +1,4 @@
-"""PutObject with ``x-amz-write-offset-bytes``: the body goes behind the bytes that are there, which stay where they are.
+"""PutObject with ``x-amz-write-offset-bytes``: the body goes behind the bytes that are there, which do not move.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/directory-buckets-objects-append.html. AWS has it for directory
 buckets; here it is for all. In a bucket with versions each append makes one.

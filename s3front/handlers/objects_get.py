@@ -11,6 +11,7 @@ from cluster.reports.moments import iso_at
 from s3front import errors
 from s3front.encryption.requests import for_describing, for_reading, response_headers
 from s3front.handlers.buckets import check_bucket, require_bucket
+from s3front.handlers.lifecycle import expiration_header
 from s3front.handlers.object_stream import open_pieces
 from s3front.handlers.one_version import named_version
 from s3front.limits import PART_NUMBER_MAX
@@ -87,7 +88,7 @@ async def get_object(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html"""
     bucket, row = await find_object(services, request)
     data_key = await for_reading(services, request, row.attributes)
-    selection, headers = _prepare(request, bucket, row)
+    selection, headers = _prepare(services, request, bucket, row)
     start, stop = selection.start, selection.stop
     if start == stop:
         return Response(selection.status, headers)
@@ -99,17 +100,23 @@ async def head_object(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
     bucket, row = await find_object(services, request)
     await for_describing(services, request, row.attributes)
-    selection, headers = _prepare(request, bucket, row)
+    selection, headers = _prepare(services, request, bucket, row)
     return Response(selection.status, headers, content_length=selection.stop - selection.start)
 
 
-def _prepare(request: Request, bucket: Bucket, row: ObjectRow) -> tuple[Selection, list[Header]]:
+def _prepare(
+    services: FrontServices, request: Request, bucket: Bucket, row: ObjectRow
+) -> tuple[Selection, list[Header]]:
     """Conditions, range and headers of GET and HEAD. Raises NotModified, PreconditionFailed, InvalidRange …"""
     headers = _object_headers(row)
     if row.attributes.encryption is not None:
         headers += response_headers(row.attributes.encryption, request)
     if bucket.is_versioned:
         headers.append(header("x-amz-version-id", row.version_id or NULL_VERSION))
+    if bucket.actions.lifecycle and "versionId" not in request.query:
+        expiration = expiration_header(bucket, row, services)
+        if expiration is not None:
+            headers.append(header("x-amz-expiration", expiration))
     conditions = read_conditions(request.headers)
     if conditions is not None:
         check_read(conditions, row.etag, row.modified_ms, tuple(headers[:2]))

@@ -9,6 +9,7 @@ from s3front.blob_store import store_blob
 from s3front.body import Body
 from s3front.encryption.requests import for_new_object, response_headers
 from s3front.handlers import new_version
+from s3front.handlers.append import OFFSET_HEADER, append_object
 from s3front.handlers.buckets import require_bucket
 from s3front.handlers.one_version import version_headers
 from s3front.limits import OBJECT_BYTES_MAX_SINGLE_PUT
@@ -22,6 +23,8 @@ from s3front.wire.conditions import write_condition
 async def put_object(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html"""
     bucket = await require_bucket(services, request)
+    if OFFSET_HEADER in request.headers:
+        return await append_object(services, request, bucket)
     key = request.key
     assert key is not None
     described = new_version.described(services, request, bucket)

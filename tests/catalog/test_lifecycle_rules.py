@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +26,7 @@ NOON_MS = 20_000 * DAY_MS + DAY_MS // 2
 LARGE = 1 << 20
 
 
-def _rule(name: str = "r", **fields: object) -> LifecycleRule:
+def _rule(name: str = "r", **fields: Any) -> LifecycleRule:
     return structs.replace(LifecycleRule(name, enabled=True), **fields)
 
 
@@ -83,7 +85,7 @@ TAGS = {"a": "1", "b": "2"}
         ({"size_greater_than": 99, "size_less_than": 101, "tags": (("a", "1"),)}, True),
     ],
 )
-def test_tags_and_sizes_must_all_hold(conditions: dict[str, object], holds: bool) -> None:
+def test_tags_and_sizes_must_all_hold(conditions: dict[str, Any], holds: bool) -> None:
     rules = _rules(_rule(expiration_days=1, **conditions))
     assert (rules.removal(Seen(NOON_MS, size=100, tags=TAGS)) is not None) == holds
     assert rules.removal(Seen(NOON_MS, is_marker=True, alone=True)) is None
@@ -157,7 +159,7 @@ def test_classes_go_to_the_coldest_that_is_due_and_never_back(
     ],
 )
 def test_small_objects_stay_unless_a_rule_names_a_size(
-    storage_class: str, size: int, minimum_size: str, conditions: dict[str, object], moves: bool
+    storage_class: str, size: int, minimum_size: str, conditions: dict[str, Any], moves: bool
 ) -> None:
     rule = _rule(transitions=(_to(storage_class, 0),), **conditions)
     found = _rules(rule, minimum_size=minimum_size).outlook(Seen(0, size=size), DAY_MS)

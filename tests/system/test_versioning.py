@@ -139,6 +139,18 @@ def test_a_bucket_is_emptied_page_by_page(s3: Any, bucket: str) -> None:
     s3.delete_bucket(Bucket=bucket)
 
 
+def test_when_a_rule_will_remove_the_current_version(s3: Any, bucket: str) -> None:
+    """Told of the key, not of a version that is named. Red when GET and HEAD said nothing of it."""
+    version = put(s3, bucket, "logs/1", b"1")
+    put(s3, bucket, "other", b"1")
+    rule = {"ID": "old logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 3}}
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})
+    for told in (s3.get_object(Bucket=bucket, Key="logs/1"), s3.head_object(Bucket=bucket, Key="logs/1")):
+        assert told["Expiration"].endswith('GMT", rule-id="old%20logs"')
+    assert "Expiration" not in s3.head_object(Bucket=bucket, Key="logs/1", VersionId=version)
+    assert "Expiration" not in s3.head_object(Bucket=bucket, Key="other")
+
+
 # -- conditions ----------------------------------------------------------------------------------------------
 
 
