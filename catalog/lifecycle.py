@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
 from catalog import schema
 from catalog.attributes import unpack_attributes
+from catalog.errors import RowDamaged
 from catalog.lifecycle_rules import KeyRules, Outlook, Seen
 from catalog.model import BucketActions
 from catalog.statement import Reader, Row, Statement, constant, page, parameter
@@ -108,7 +108,7 @@ def _tags(attributes: bytes | None) -> dict[str, str]:
         return {}
     try:
         return unpack_attributes(attributes).tags
-    except msgspec.MsgspecError:
+    except RowDamaged:
         return {}
 
 

@@ -7,12 +7,11 @@ them, so that a look costs O(what expires), and what rules with tags or sizes, s
 
 from __future__ import annotations
 
-import msgspec
 from msgspec import Struct, structs
 
 from catalog import buckets, lifecycle, objects, uploads, version_rows, versions
 from catalog.attributes import pack_attributes, unpack_attributes
-from catalog.errors import ObjectLocked
+from catalog.errors import ObjectLocked, RowDamaged
 from catalog.lifecycle import Facts
 from catalog.lifecycle_rules import KeyRules
 from catalog.model import Retention
@@ -59,7 +58,7 @@ def look(
     tx: Transaction, bucket_id: int, key: bytes, wall_ms: int, *, limit: int, earlier: Looked | None = None
 ) -> Looked:
     """Do what the rules want of the key at `wall_ms`, of up to `limit` of its versions and uploads, and note when to
-    look again. `earlier`: what the look before this one said, if it has not seen all. Raises msgspec.MsgspecError when the
+    look again. `earlier`: what the look before this one said, if it has not seen all. Raises RowDamaged when the
     bucket's row can't be read."""
     bucket = buckets.of_id(tx, bucket_id)
     rules = None if bucket is None else KeyRules.of(bucket.actions, key, tx.day_ms)
@@ -155,7 +154,7 @@ class _Visit:
                 objects.delete_version(self._tx, bucket_id=bucket_id, key=key, version_id=version_id)
         except ObjectLocked:
             self.due.append(self._unlocked_ms(row))
-        except msgspec.MsgspecError:  # nobody can say whether it is locked: it stays
+        except RowDamaged:  # nobody can say whether it is locked: it stays
             self.due.append(self._now_ms + _UNREADABLE_WAIT_MS)
         else:
             if row.blob_id is None:

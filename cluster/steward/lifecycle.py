@@ -7,10 +7,8 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-import msgspec
-
 from catalog import lifecycle_walk, lifecycle_work, work
-from catalog.errors import CatalogError, LeaseLost
+from catalog.errors import CatalogError, LeaseLost, RowDamaged
 from catalog.lifecycle_work import Looked
 from catalog.transaction import Transaction
 from cluster.errors import ClusterError
@@ -54,7 +52,7 @@ class Lifecycle:
         for bucket_id in bucket_ids:
             try:
                 await self._tenure.write(partial(lifecycle_walk.step, bucket_id=bucket_id, limit=limit))
-            except msgspec.MsgspecError:
+            except RowDamaged:
                 await self._postpone((bucket_id, lifecycle_walk.WALK_KEY), "its bucket can't be read")
 
     async def _look(self, keys: Sequence[Key]) -> None:
@@ -64,7 +62,7 @@ class Lifecycle:
             found = await self._tenure.write(
                 partial(_look_at, keys=keys, now_ms=now_ms, limit=limit), frees=True
             )
-        except msgspec.MsgspecError:
+        except RowDamaged:
             if len(keys) == 1:
                 await self._postpone(keys[0], "its bucket can't be read")
                 return
@@ -98,7 +96,7 @@ class Lifecycle:
                 self._tally.moved += await self._transitions.move(self._tenure, *key, move)
             except LeaseLost:
                 raise
-            except (CatalogError, ClusterError, msgspec.MsgspecError) as error:
+            except (CatalogError, ClusterError) as error:
                 await self._postpone(key, f"a version can't go to {move.storage_class}: {error}")
                 return False
         return True

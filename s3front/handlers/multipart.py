@@ -172,7 +172,7 @@ def _part_xml(part: PartRow, algorithm: str | None) -> str:
         text("LastModified", iso_date(part.modified_ms)),
         text("ETag", f'"{part.etag}"'),
         text("Size", part.size),
-        optional(f"Checksum{algorithm}", part.checksum),
+        optional(f"Checksum{algorithm}", part.checksum) if algorithm is not None else "",
     )
 
 

@@ -51,6 +51,12 @@ async def find_object(services: FrontServices, request: Request) -> tuple[Bucket
     return bucket, row
 
 
+def check_part_number(request: Request, row: ObjectRow) -> None:
+    """Raise InvalidPart for a part that is not there, before a key is asked for that it would be read with."""
+    if "partNumber" in request.query:
+        _select(request, row)
+
+
 async def _named_version(services: FrontServices, request: Request, bucket: Bucket) -> ObjectRow:
     version_id = named_version(request)
     assert version_id is not None
@@ -87,6 +93,7 @@ def _headers_of_marker(marker: MarkerRow) -> list[Header]:
 async def get_object(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html"""
     bucket, row = await find_object(services, request)
+    check_part_number(request, row)
     data_key = await for_reading(services, request, row.attributes)
     selection, headers = _prepare(services, request, bucket, row)
     start, stop = selection.start, selection.stop
@@ -99,6 +106,7 @@ async def get_object(services: FrontServices, request: Request) -> Response:
 async def head_object(services: FrontServices, request: Request) -> Response:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
     bucket, row = await find_object(services, request)
+    check_part_number(request, row)
     await for_describing(services, request, row.attributes)
     selection, headers = _prepare(services, request, bucket, row)
     return Response(selection.status, headers, content_length=selection.stop - selection.start)

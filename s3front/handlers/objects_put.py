@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from catalog import objects, usage
+from catalog import lookup, objects, usage, versions
+from catalog.model import Bucket, Condition
 from s3front.blob_store import store_blob
 from s3front.body import Body
 from s3front.encryption.requests import for_new_object, response_headers
 from s3front.handlers import new_version
 from s3front.handlers.append import OFFSET_HEADER, append_object
 from s3front.handlers.buckets import require_bucket
+from s3front.handlers.lifecycle import new_expiration_header
 from s3front.handlers.one_version import version_headers
 from s3front.limits import OBJECT_BYTES_MAX_SINGLE_PUT
 from s3front.request import Request
@@ -29,6 +31,8 @@ async def put_object(services: FrontServices, request: Request) -> Response:
     assert key is not None
     described = new_version.described(services, request, bucket)
     condition = write_condition(request.headers)
+    if condition is not None:
+        await check_early(services, bucket, key, condition)
     if bucket.quota_bytes is not None:
         # What can't be kept need not be sent: a client that waits for "100 Continue" saves the upload.
         size = Body(request, OBJECT_BYTES_MAX_SINGLE_PUT).size
@@ -51,11 +55,25 @@ async def put_object(services: FrontServices, request: Request) -> Response:
         ),
         blob=stored.blob,
     )
+    expiration = new_expiration_header(
+        bucket, key, size=stored.size, modified_ms=result.modified_ms, attributes=attributes
+    )
     return Response(
         headers=[
             header("etag", f'"{stored.etag}"'),
             *version_headers(result.version_id),
+            *([header("x-amz-expiration", expiration)] if expiration else []),
             *response_headers(encryption, request),
             *checksum_headers(stored.echo),
         ]
     )
+
+
+async def check_early(services: FrontServices, bucket: Bucket, key: bytes, condition: Condition) -> None:
+    """Refuse a write whose condition does not hold now before its bytes are stored for nothing. The transaction
+    decides. Raises NoSuchKey, PreconditionFailed."""
+    row = await lookup.lookup(services.catalog, bucket.id, key)
+    if row is None:
+        versions.check_missing(condition)
+    else:
+        versions.check_condition(condition, row.etag, row.modified_ms, row.size)

@@ -35,11 +35,11 @@ def customer(key: bytes) -> dict[str, Any]:
 
 
 NONE: dict[str, Any] = {}
-S3 = {"ServerSideEncryption": "AES256"}
+S3: dict[str, Any] = {"ServerSideEncryption": "AES256"}
 KMS = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key-1", "BucketKeyEnabled": True}
 DSSE = {"ServerSideEncryption": "aws:kms:dsse"}
 SSE_C = customer(CUSTOMER)
-KINDS = [S3, KMS, DSSE, SSE_C]
+KINDS: list[dict[str, Any]] = [S3, KMS, DSSE, SSE_C]
 NAMES = ["sse-s3", "sse-kms", "dsse", "sse-c"]
 
 
@@ -108,7 +108,7 @@ def test_s24_no_plaintext_and_no_key_lies_on_any_disk(store: Store, s3: Any) -> 
         put(s3, f"disk/{name}", TEXT, kind)
         put(s3, f"disk/{name}/long", LONG, kind)
         upload(s3, f"disk/{name}/parts", [MARKER * (PART // 40 + 1), TEXT], kind)
-        for to in (S3, SSE_C):
+        for to in [S3, SSE_C]:
             copied = {"CopySource": f"{BUCKET}/disk/{name}", **as_source(kind), **to}
             s3.copy_object(Bucket=BUCKET, Key=f"disk/{name}/copied", **copied)
             assert get(s3, f"disk/{name}/copied", to) == TEXT
@@ -171,7 +171,7 @@ def test_a_customers_key_is_the_only_one_that_reads(s3: Any) -> None:
     put(s3, "clear", TEXT, NONE)
     name = {"Bucket": BUCKET, "Key": "customer"}
     attributes = {"ObjectAttributes": ["ETag", "ObjectSize"]}
-    for wrong in (NONE, customer(OTHER)):
+    for wrong in [NONE, customer(OTHER)]:
         assert refused(s3.get_object, **name, **wrong) == (400, "InvalidRequest")
         assert refused(s3.head_object, **name, **wrong)[0] == 400
         assert refused(s3.get_object_attributes, **name, **attributes, **wrong)[0] == 400
@@ -186,7 +186,7 @@ def test_an_upload_takes_the_key_it_was_made_with(s3: Any) -> None:
     """Its parts and its end. Red when a part may bring any key: the object would be unreadable in the middle."""
     name: dict[str, Any] = {"Bucket": BUCKET, "Key": "upload"}
     name["UploadId"] = s3.create_multipart_upload(**name, **SSE_C)["UploadId"]
-    for wrong in (NONE, customer(OTHER)):
+    for wrong in [NONE, customer(OTHER)]:
         assert refused(s3.upload_part, **name, PartNumber=1, Body=b"x", **wrong) == (400, "InvalidRequest")
         copied = {"CopySource": f"{BUCKET}/clear", "PartNumber": 1, **wrong}
         assert refused(s3.upload_part_copy, **name, **copied)[0] in (400, 404)
@@ -203,7 +203,7 @@ def test_every_kind_copies_into_every_kind(s3: Any, source: dict[str, Any]) -> N
     """Whole and as a part; the copy has the encryption that was asked for, not its source's."""
     put(s3, "source", TEXT, source)
     from_source = {"CopySource": f"{BUCKET}/source", **as_source(source)}
-    for target in (NONE, *KINDS):
+    for target in [NONE, *KINDS]:
         copied = s3.copy_object(Bucket=BUCKET, Key="target", **from_source, **target)
         head = s3.head_object(Bucket=BUCKET, Key="target", **read_with(target))
         for answer in (copied, head):
