@@ -7,14 +7,16 @@ them, so that a look costs O(what expires), and what rules with tags or sizes, s
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
+
 from msgspec import Struct, structs
 
-from catalog import buckets, lifecycle, objects, uploads, version_rows, versions
+from catalog import blobs, buckets, lifecycle, objects, uploads, version_rows, versions
 from catalog.attributes import pack_attributes, unpack_attributes
 from catalog.errors import ObjectLocked, RowDamaged
 from catalog.lifecycle import Facts
 from catalog.lifecycle_rules import KeyRules
-from catalog.model import Retention
+from catalog.model import NewBlob, PartRef, Retention
 from catalog.statement import Reader
 from catalog.transaction import Transaction, read_meta
 from catalog.versions import NULL_VERSION
@@ -200,6 +202,41 @@ class _Newer:
 
 def reclassify(tx: Transaction, bucket_id: int, key: bytes, move: Move) -> bool:
     """Let a version have another storage class, in the same blob. False when the version is not what it was."""
+    return _change(tx, bucket_id, key, move, lambda: move.blob_id)
+
+
+def replace_parts(
+    tx: Transaction,
+    bucket_id: int,
+    key: bytes,
+    move: Move,
+    *,
+    parts: Sequence[PartRef],
+    new: Collection[NewBlob],
+) -> bool:
+    """Let a version whose blob is composite have these parts, and the other storage class: `new` are those of the
+    parts' blobs that no row names yet, the rest are parts of it now. False, and none of `new` is taken, when the
+    version is not what it was. Raises HorizonPassed, HolderRemoved, BlobAbandoned."""
+
+    def composite() -> bytes:
+        unnamed = {blob.id for blob in new}
+        for blob in new:
+            blobs.add(tx, blob)
+        for part in parts:
+            if part.blob_id in unnamed:
+                unnamed.discard(part.blob_id)  # its row came with a reference
+            else:
+                blobs.add_reference(tx, part.blob_id)
+        size = sum(part.size for part in parts)
+        return blobs.add_composite(tx, size, len(parts), blobs.pack_manifest(tuple(parts)))
+
+    changed = _change(tx, bucket_id, key, move, composite)
+    if changed:
+        blobs.release(tx, move.blob_id)
+    return changed
+
+
+def _change(tx: Transaction, bucket_id: int, key: bytes, move: Move, new_blob: Callable[[], bytes]) -> bool:
     one = (bucket_id, key, move.sequence)
     row = tx.row(versions.BY_SEQUENCE, (*one, *one))
     if row is None or row[2] != move.blob_id:
@@ -209,7 +246,7 @@ def reclassify(tx: Transaction, bucket_id: int, key: bytes, move: Move) -> bool:
         tx,
         *one,
         storage_class=move.storage_class,
-        blob_id=move.blob_id,
+        blob_id=new_blob(),
         attributes=pack_attributes(attributes),
     )
     return True

@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from catalog.model import Checksum, NewBlob
+from cluster.blob_writer import BlobWriter
 from cluster.errors import WriteFailed
+from cluster.policies import STANDARD
 from cluster.receipt import Receipt
 from codec import sealing as sealed_form
 from codec.block import Buffer
@@ -45,26 +48,36 @@ async def store_blob(
     bytes_max: int,
     algorithm: Algorithm | None = None,
     sealing: Sealing | None = None,
+    storage_class: str = STANDARD,
 ) -> StoredBlob:
-    """Store the request's body, encrypted when there is a `sealing`. `algorithm` is that of the checksum to keep, if
-    not the declared one.
+    """Store the request's body, in the code of the storage class, encrypted when there is a `sealing`. `algorithm` is
+    that of the checksum to keep, if not the declared one.
 
     Raises what Body and Digests raise, and the cluster's NotEnoughNodes and WriteFailed. On any failure the shards
     already written are queued as garbage, here or (body broken off, request cancelled) by the writer's `on_abandoned`.
     """
     digests = Digests.of_request(request, algorithm)
     body = Body(request, bytes_max)
-    if _stored_bytes(body.size, sealing) <= services.writer.geometry.stripe_bytes:
-        return await _store_small(services, body, digests, sealing)
-    return await _store_large(services, body, digests, sealing)
+    how = _How(services.writer_for(storage_class), sealing)
+    if how.stored_bytes(body.size) <= how.writer.geometry.stripe_bytes:
+        return await _store_small(services, body, digests, how)
+    return await _store_large(services, body, digests, how)
 
 
-async def _store_small(
-    services: FrontServices, body: Body, digests: Digests, sealing: Sealing | None
-) -> StoredBlob:
+class _How(NamedTuple):
+    """How bytes become a blob."""
+
+    writer: BlobWriter
+    sealing: Sealing | None
+
+    def stored_bytes(self, size: int) -> int:
+        return size if self.sealing is None else sealed_form.sealed_size(size)
+
+
+async def _store_small(services: FrontServices, body: Body, digests: Digests, how: _How) -> StoredBlob:
     """At most one stripe: it is verified before its shards leave. The budget is taken before it is read (S10)."""
     budget = services.budget
-    stored_bytes = _stored_bytes(body.size, sealing)
+    stored_bytes = how.stored_bytes(body.size)
     seal = None
     if not budget.try_acquire(stored_bytes):
         await budget.acquire(stored_bytes)
@@ -72,29 +85,27 @@ async def _store_small(
         data = await body.read()
         digests.update(data)
         checksum = digests.verify(body.trailers)
-        if sealing is not None:
-            seal, sealer = sealing.sealer(body.size)
+        if how.sealing is not None:
+            seal, sealer = how.sealing.sealer(body.size)
             data = sealer.seal(data)
-        receipt = await services.writer.write_one(data, epoch=upload_epoch(services))
+        receipt = await how.writer.write_one(data, epoch=upload_epoch(services))
     except WriteFailed as failure:
         abandon(services, failure.receipt)
         raise
     finally:
         budget.release(stored_bytes)
-    return _stored(new_blob(receipt, seal), body.size, digests, checksum, sealing)
+    return _stored(new_blob(receipt, seal), body.size, digests, checksum, how.sealing)
 
 
-async def _store_large(
-    services: FrontServices, body: Body, digests: Digests, sealing: Sealing | None
-) -> StoredBlob:
+async def _store_large(services: FrontServices, body: Body, digests: Digests, how: _How) -> StoredBlob:
     """Stripes leave as they come in; only at the end is it known whether they are what the client meant."""
-    blob = await _write_pieces(services, body.pieces(), body.size, digests, sealing)
+    blob = await _write_pieces(services, body.pieces(), body.size, digests, how)
     try:
         checksum = digests.verify(body.trailers)
     except S3Error:
         services.catalog.abandon(blob)
         raise
-    return _stored(blob, body.size, digests, checksum, sealing)
+    return _stored(blob, body.size, digests, checksum, how.sealing)
 
 
 async def store_pieces(
@@ -104,40 +115,34 @@ async def store_pieces(
     digests: Digests,
     *,
     sealing: Sealing | None = None,
+    storage_class: str = STANDARD,
 ) -> StoredBlob:
     """Store `size` bytes that are no request's body and come in pieces of any length, hashing them on the way. Raises
     the cluster's NotEnoughNodes and WriteFailed."""
-    blob = await _write_pieces(services, pieces, size, digests, sealing)
+    how = _How(services.writer_for(storage_class), sealing)
+    blob = await _write_pieces(services, pieces, size, digests, how)
     return _stored(blob, size, digests, digests.verify({}), sealing)
 
 
 async def _write_pieces(
-    services: FrontServices,
-    pieces: AsyncIterator[Buffer],
-    size: int,
-    digests: Digests,
-    sealing: Sealing | None,
+    services: FrontServices, pieces: AsyncIterator[Buffer], size: int, digests: Digests, how: _How
 ) -> NewBlob:
-    stripe_bytes, threads = services.writer.geometry.stripe_bytes, services.digest_threads
+    stripe_bytes, threads = how.writer.geometry.stripe_bytes, services.digest_threads
     seal = None
-    if sealing is None:
+    if how.sealing is None:
         stripes = hashed_stripes(pieces, digests, stripe_bytes, threads)
     else:
-        seal, sealer = sealing.sealer(size)
+        seal, sealer = how.sealing.sealer(size)
         stripes = sealed_stripes(pieces, digests, sealer, stripe_bytes, threads)
     try:
         async with contextlib.aclosing(stripes):
-            receipt = await services.writer.write(
-                stripes, epoch=upload_epoch(services), size_hint=_stored_bytes(size, sealing)
+            receipt = await how.writer.write(
+                stripes, epoch=upload_epoch(services), size_hint=how.stored_bytes(size)
             )
     except WriteFailed as failure:
         abandon(services, failure.receipt)
         raise
     return new_blob(receipt, seal)
-
-
-def _stored_bytes(size: int, sealing: Sealing | None) -> int:
-    return size if sealing is None else sealed_form.sealed_size(size)
 
 
 def _stored(

@@ -242,8 +242,10 @@ async def _sealed(
     loop = asyncio.get_running_loop()
     sealing: asyncio.Future[bytes] | None = None
     async for plain in cut_stripes(pieces, SEALED_AT_ONCE_BYTES):
-        if sealing is not None:
-            yield await sealing
+        # One batch after the other, for hashes and nonces have an order; each while the one before it leaves.
+        sealed = None if sealing is None else await sealing
         sealing = loop.run_in_executor(threads, work, plain)
+        if sealed is not None:
+            yield sealed
     if sealing is not None:
         yield await sealing

@@ -6,12 +6,15 @@ are stored, so no key is needed for what is encrypted.
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from msgspec import structs
 
 from catalog import leases, lifecycle_work, lookup, objects
-from catalog.errors import LeaseLost
+from catalog.errors import CatalogError, CommitUnknown, LeaseLost
 from catalog.lifecycle_work import Move
-from catalog.model import BlobRow, NewBlob
+from catalog.model import BlobRow, NewBlob, PartRef
 from catalog.transaction import Transaction
 from cluster.blob_reader import BlobReader, BlobStream
 from cluster.blob_writer import BlobIds, BlobWriter
@@ -24,6 +27,9 @@ from cluster.stripe_read import Fault
 from codec.geometry import Geometry
 
 log = logging.getLogger(__name__)
+
+_PARTS_MAX: Final = 1000
+"""Of more parts only the class changes: their rows would keep the catalog's writers waiting."""
 
 
 class Transitions:
@@ -43,14 +49,14 @@ class Transitions:
         if blob is None:
             return False
         geometry = self._services.policies.geometry(move.storage_class)
-        # The parts of a composite blob may be shared with other versions: they stay in the code they have.
-        if blob.manifest is not None or not blob.size or (blob.k, blob.m) == (geometry.k, geometry.m):
+        if blob.manifest is not None and len(blob.manifest) <= _PARTS_MAX:
+            return await self._move_parts(tenure, (bucket_id, key), move, blob.manifest, geometry)
+        if blob.manifest is not None or not _is_coded_otherwise(blob, geometry):
             return await tenure.write(lambda tx: lifecycle_work.reclassify(tx, bucket_id, key, move))
         new = await self._coded_anew(blob, geometry)
 
         def replace(tx: Transaction) -> bool:
-            if leases.read(tx).holder != tenure.holder:
-                raise LeaseLost("the steward's lease was lost while a version was coded anew")
+            _check_lease(tx, tenure)
             return objects.replace_blob(
                 tx,
                 bucket_id=bucket_id,
@@ -65,6 +71,52 @@ class Transitions:
         if not moved:
             catalog.abandon(new)
         return moved
+
+    async def _move_parts(
+        self,
+        tenure: Tenure,
+        where: tuple[int, bytes],
+        move: Move,
+        manifest: Sequence[PartRef],
+        geometry: Geometry,
+    ) -> bool:
+        """The parts of a composite blob, each by itself; then they are one again, under one transaction."""
+        catalog = self._services.catalog
+        ids = {part.blob_id for part in manifest}
+        old = await lookup.blobs_by_id(catalog, ids)
+        if len(old) != len(ids):
+            return False
+        new: dict[bytes, NewBlob] = {}
+        try:
+            for blob in old.values():
+                if _is_coded_otherwise(blob, geometry):
+                    new[blob.id] = await self._coded_anew(blob, geometry)
+        except BaseException:
+            self._abandon(new)
+            raise
+        parts = [
+            structs.replace(part, blob_id=new[part.blob_id].id) if part.blob_id in new else part
+            for part in manifest
+        ]
+
+        def replace(tx: Transaction) -> bool:
+            _check_lease(tx, tenure)
+            return lifecycle_work.replace_parts(tx, *where, move, parts=parts, new=new.values())
+
+        try:
+            moved = await catalog.write(replace)
+        except CommitUnknown:  # they may be named by now: what is not is an orphan (S11)
+            raise
+        except CatalogError:
+            self._abandon(new)
+            raise
+        if not moved:
+            self._abandon(new)
+        return moved
+
+    def _abandon(self, made: dict[bytes, NewBlob]) -> None:
+        for blob in made.values():
+            self._services.catalog.abandon(blob)
 
     async def _coded_anew(self, blob: BlobRow, geometry: Geometry) -> NewBlob:
         """The same stored bytes in another blob of that geometry; no row names it yet."""
@@ -108,6 +160,15 @@ class Transitions:
 
     async def _relocate(self, blob_id: bytes) -> BlobRow | None:
         return await lookup.blob(self._services.catalog, blob_id)
+
+
+def _is_coded_otherwise(blob: BlobRow, geometry: Geometry) -> bool:
+    return blob.size > 0 and (blob.k, blob.m) != (geometry.k, geometry.m)
+
+
+def _check_lease(tx: Transaction, tenure: Tenure) -> None:
+    if leases.read(tx).holder != tenure.holder:
+        raise LeaseLost("the steward's lease was lost while a version was coded anew")
 
 
 def _told_by_scrub(fault: Fault) -> None:

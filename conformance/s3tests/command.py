@@ -50,8 +50,11 @@ def main() -> None:
                     names=options.k,
                     workers=options.workers,
                 ).outcomes()
-        except (NoEnvironment, NoResult, TargetFailed) as failure:
+        except (NoEnvironment, NoResult) as failure:
             sys.exit(str(failure))
+        except TargetFailed as failure:
+            log = Path(made) / "store.log"
+            sys.exit(f"{failure}\n\nlast lines of the store's log:\n{log.read_text()[-3000:]}")
     sys.exit(_tell(outcomes, lists_deselected=options.deselected))
 
 

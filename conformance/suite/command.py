@@ -84,7 +84,8 @@ def main() -> None:
                 url = f"http://{target.host}:{target.port}"
                 sys.exit(run(url, target.access_key, target.secret_key, day_s=OWN_DAY_S, **chosen))
         except TargetFailed as failure:
-            sys.exit(str(failure))
+            log = Path(folder) / "store.log"
+            sys.exit(f"{failure}\n\nlast lines of the store's log:\n{log.read_text()[-3000:]}")
 
 
 def _parser() -> argparse.ArgumentParser:

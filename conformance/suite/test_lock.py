@@ -14,7 +14,7 @@ import pytest
 
 from conformance.suite.expect import refused, until
 
-COMPLIANCE_S = 3
+COMPLIANCE_S = 2
 
 
 def in_time(**length: int) -> datetime:

@@ -85,7 +85,7 @@ def _by_default(
 def _by_headers(headers: Mapping[str, str], algorithm: str | None) -> Wanted | None:
     if algorithm in SSE_KMS:
         key_id = headers.get(KEY_ID_HEADER) or DEFAULT_KMS_KEY
-        if len(key_id) > KEY_ID_CHARS_MAX or not key_id.isascii():
+        if not is_key_id(key_id):
             raise InvalidArgument("Invalid KMS key id", ArgumentName=KEY_ID_HEADER)
         return Wanted(algorithm, key_id, _context(headers), _bucket_key(headers, default=False))
     if algorithm not in (None, SSE_S3):
@@ -96,6 +96,11 @@ def _by_headers(headers: Mapping[str, str], algorithm: str | None) -> Wanted | N
         )
     _refuse_kms_headers(headers, algorithm)
     return None if algorithm is None else Wanted(SSE_S3, SSE_S3_KEY)
+
+
+def is_key_id(text: str) -> bool:
+    """Whether it can be the name of a key, so that a header can show it."""
+    return 1 <= len(text) <= KEY_ID_CHARS_MAX and text.isascii() and text.isprintable()
 
 
 def _refuse_kms_headers(headers: Mapping[str, str], algorithm: str | None) -> None:

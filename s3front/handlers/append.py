@@ -89,7 +89,13 @@ async def _create(
     assert row is None
     described = new_version.described(services, request, bucket)
     sealing = await for_new_object(services, request, bucket)
-    stored = await store_blob(services, request, bytes_max=PART_BYTES_MAX, sealing=sealing)
+    stored = await store_blob(
+        services,
+        request,
+        bytes_max=PART_BYTES_MAX,
+        sealing=sealing,
+        storage_class=described.attributes.storage_class,
+    )
     attributes = structs.replace(
         described.attributes,
         checksum=stored.checksum,
@@ -120,7 +126,12 @@ async def _append(
     lock = new_version.new_lock(services, request, bucket)
     sealing = await _sealing_of(services, request, row.attributes)
     stored = await store_blob(
-        services, request, bytes_max=PART_BYTES_MAX, algorithm=algorithm, sealing=sealing
+        services,
+        request,
+        bytes_max=PART_BYTES_MAX,
+        algorithm=algorithm,
+        sealing=sealing,
+        storage_class=row.attributes.storage_class,
     )
     # Up to 10,000 parts are packed and hashed: not on the event loop.
     plan, etag, checksum = await asyncio.to_thread(_planned, row, stored)

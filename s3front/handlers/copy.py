@@ -128,7 +128,13 @@ async def _copy_bytes(
     )
     digests = Digests(algorithm)
     stored = await _move_bytes(
-        services, row, (0, row.size), digests, source_key=plan.source_key, sealing=plan.sealing
+        services,
+        row,
+        (0, row.size),
+        digests,
+        source_key=plan.source_key,
+        sealing=plan.sealing,
+        storage_class=target.attributes.storage_class,
     )
     result = await services.catalog.write(
         lambda tx: objects.put(
@@ -284,7 +290,13 @@ async def _copy_part(
         )
         return part, known
     stored = await _move_bytes(
-        services, row, span, Digests(algorithm), source_key=source_key, sealing=sealing
+        services,
+        row,
+        span,
+        Digests(algorithm),
+        source_key=source_key,
+        sealing=sealing,
+        storage_class=upload.attributes.storage_class,
     )
     part = await services.catalog.write(
         lambda tx: uploads.put_part(
@@ -309,9 +321,12 @@ async def _move_bytes(
     *,
     source_key: bytes | None,
     sealing: Sealing | None,
+    storage_class: str,
 ) -> StoredBlob:
     """A new blob with bytes [start, stop) of an object, decrypted and encrypted on the way as the keys say."""
     start, stop = span
     source = object_pieces(services, row.blob, start, stop, source_key)
     async with services.copy_slots, aclosing(source) as pieces:
-        return await store_pieces(services, pieces, stop - start, digests, sealing=sealing)
+        return await store_pieces(
+            services, pieces, stop - start, digests, sealing=sealing, storage_class=storage_class
+        )

@@ -107,7 +107,12 @@ async def upload_part(services: FrontServices, request: Request) -> Response:
         check_part_algorithm(upload_checksum_of(upload), declared_checksum(request.headers))
     sealing = await for_part(services, request, upload.attributes)
     stored = await store_blob(
-        services, request, bytes_max=PART_BYTES_MAX, algorithm=algorithm, sealing=sealing
+        services,
+        request,
+        bytes_max=PART_BYTES_MAX,
+        algorithm=algorithm,
+        sealing=sealing,
+        storage_class=upload.attributes.storage_class,
     )
     await services.catalog.write(
         lambda tx: uploads.put_part(

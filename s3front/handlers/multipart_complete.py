@@ -13,6 +13,7 @@ from msgspec import structs
 from catalog import lookup, uploads
 from catalog.errors import Changed, NoSuchUpload
 from catalog.model import (
+    Attributes,
     Bucket,
     Checksum,
     Completion,
@@ -78,66 +79,70 @@ async def complete_multipart_upload(services: FrontServices, request: Request) -
     Completing again what was completed not long ago gives the same answer: a client whose connection broke may retry.
     """
     bucket = await require_bucket(services, request)
-    key, upload_id = request.key, request.query["uploadId"]
-    assert key is not None
     declared = checksums.declared_checksum(request.headers, of_parts=True)
     body = await read_body(services, request, XML_BODY_BYTES_MAX, of_object=True)
     for _ in range(COMPLETE_TRIES_MAX):
         try:
-            upload = await uploads.get(services.catalog, bucket.id, key, upload_id)
-        except NoSuchUpload:
-            return await _answer_again(
-                services, request, bucket, await asyncio.to_thread(requested_parts, body, None)
-            )
-        await for_part(services, request, upload.attributes)
-        # Reading 10,000 parts takes a tenth of a second: not on the event loop.
-        algorithm = upload_checksum_of(upload).algorithm
-        requested = await asyncio.to_thread(requested_parts, body, algorithm)
-        check_part_checksums(upload, requested)
-        plan = await services.catalog.read(
-            partial(
-                uploads.plan_completion, upload=upload, requested=requested, part_bytes_min=PART_BYTES_MIN
-            )
-        )
-        check_size(request, plan)
-        checksum = checksum_of_parts(upload_checksum_of(upload), plan.parts)
-        check_declared(request, declared, checksum)
-        etag = etag_of_parts([part.etag for part in plan.parts])
-        attributes = structs.replace(upload.attributes, checksum=checksum)
-        condition = write_condition(request.headers)
-        commit = partial(uploads.complete, plan=plan, etag=etag, attributes=attributes, condition=condition)
-        try:
-            result = await services.catalog.write(commit)
+            return await _complete_once(services, request, bucket, declared, body)
         except Changed:
             continue
-        response = _completed(request, bucket, key, etag, checksum, result.version_id)
-        response.headers += response_headers(attributes.encryption, request)
-        return response
+        except NoSuchUpload:
+            # At any moment of this one another may have completed the upload.
+            return await _answer_again(services, request, bucket, body)
     raise errors.OperationAborted
 
 
-async def _answer_again(
-    services: FrontServices, request: Request, bucket: Bucket, requested: list[RequestedPart]
+async def _complete_once(
+    services: FrontServices,
+    request: Request,
+    bucket: Bucket,
+    declared: checksums.Declared | None,
+    body: bytes,
 ) -> Response:
+    """Raises Changed (S14) and NoSuchUpload, both of the catalog."""
+    assert request.key is not None
+    upload = await uploads.get(services.catalog, bucket.id, request.key, request.query["uploadId"])
+    await for_part(services, request, upload.attributes)
+    # Reading 10,000 parts takes a tenth of a second: not on the event loop.
+    algorithm = upload_checksum_of(upload).algorithm
+    requested = await asyncio.to_thread(requested_parts, body, algorithm)
+    check_part_checksums(upload, requested)
+    plan = await services.catalog.read(
+        partial(uploads.plan_completion, upload=upload, requested=requested, part_bytes_min=PART_BYTES_MIN)
+    )
+    check_size(request, plan)
+    checksum = checksum_of_parts(upload_checksum_of(upload), plan.parts)
+    check_declared(request, declared, checksum)
+    etag = etag_of_parts([part.etag for part in plan.parts])
+    attributes = structs.replace(upload.attributes, checksum=checksum)
+    condition = write_condition(request.headers)
+    result = await services.catalog.write(
+        partial(uploads.complete, plan=plan, etag=etag, attributes=attributes, condition=condition)
+    )
+    return _completed(request, bucket, etag, attributes, result.version_id)
+
+
+async def _answer_again(services: FrontServices, request: Request, bucket: Bucket, body: bytes) -> Response:
     """The answer for an upload that was completed with these very parts. Raises NoSuchUpload."""
     assert request.key is not None
+    requested = await asyncio.to_thread(requested_parts, body, None)
     upload_id = request.query["uploadId"]
     done = await uploads.completion(services.catalog, bucket.id, request.key, upload_id)
-    if done is None or done.etag != etag_of_parts([part.etag for part in requested]):
+    etag_by_number = {part.number: part.etag for part in requested}  # as in `plan_completion`
+    if done is None or done.etag != etag_of_parts(list(etag_by_number.values())):
         raise errors.NoSuchUpload(UploadId=upload_id)
-    checksum = await _checksum_of(services, bucket, request.key, done)
-    return _completed(request, bucket, request.key, done.etag, checksum, done.result.version_id)
+    attributes = await _attributes_of(services, bucket, request.key, done)
+    await for_part(services, request, attributes)
+    return _completed(request, bucket, done.etag, attributes, done.result.version_id)
 
 
-async def _checksum_of(
-    services: FrontServices, bucket: Bucket, key: bytes, done: Completion
-) -> Checksum | None:
-    """That of the version which the completion made, as long as it is there."""
+async def _attributes_of(services: FrontServices, bucket: Bucket, key: bytes, done: Completion) -> Attributes:
+    """Those of the version which the completion made, as long as it is there."""
     version_id = done.result.version_id or NULL_VERSION
     row = await lookup.lookup_version(services.catalog, bucket.id, key, version_id)
     if isinstance(row, ObjectRow) and (row.sequence, row.etag) == (done.result.sequence, done.etag):
-        return row.attributes.checksum
-    return None
+        return row.attributes
+    return Attributes()
 
 
 def check_part_checksums(upload: UploadRow, requested: Sequence[RequestedPart]) -> None:
@@ -188,14 +193,11 @@ def check_size(request: Request, plan: CompletionPlan) -> None:
         )
 
 
-def _completed(  # noqa: PLR0917
-    request: Request,
-    bucket: Bucket,
-    key: bytes,
-    etag: str,
-    checksum: Checksum | None,
-    version_id: str | None,
+def _completed(
+    request: Request, bucket: Bucket, etag: str, attributes: Attributes, version_id: str | None
 ) -> Response:
+    key, checksum = request.key, attributes.checksum
+    assert key is not None
     shown = ("", "") if checksum is None else (
         text(f"Checksum{checksum.algorithm}", checksum.value), text("ChecksumType", checksum.type)
     )  # fmt: skip
@@ -209,5 +211,5 @@ def _completed(  # noqa: PLR0917
             *shown,
         )
     )
-    response.headers += version_headers(version_id)
+    response.headers += [*version_headers(version_id), *response_headers(attributes.encryption, request)]
     return response

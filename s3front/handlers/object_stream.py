@@ -64,10 +64,13 @@ def _opened(
     services: FrontServices, blob: BlobRow, start: int, stop: int, key: bytes | None
 ) -> BlobStream | OpenedStream:
     """A blob's plain bytes, whatever is stored of them."""
-    if blob.transform == 0:
+    if blob.transform == 0 and key is None:
         return services.reader.open(blob, start, stop)
     if blob.transform != TRANSFORM or key is None:
-        raise BlobUnreadable(blob.id, 0, f"it is transformed ({blob.transform}), and no key is given")
+        # Also plain bytes of an object that calls itself encrypted: that must not pass unnoticed.
+        raise BlobUnreadable(
+            blob.id, 0, f"its transform is {blob.transform}, its object's encryption another"
+        )
     return OpenedStream(services.reader, blob, start, stop, data_key=key, threads=services.digest_threads)
 
 

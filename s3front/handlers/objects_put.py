@@ -39,7 +39,13 @@ async def put_object(services: FrontServices, request: Request) -> Response:
         await usage.check_before_body(services.catalog, bucket, key, size)
     sealing = await for_new_object(services, request, bucket)
     encryption = None if sealing is None else sealing.encryption
-    stored = await store_blob(services, request, bytes_max=OBJECT_BYTES_MAX_SINGLE_PUT, sealing=sealing)
+    stored = await store_blob(
+        services,
+        request,
+        bytes_max=OBJECT_BYTES_MAX_SINGLE_PUT,
+        sealing=sealing,
+        storage_class=described.attributes.storage_class,
+    )
     attributes = structs.replace(described.attributes, checksum=stored.checksum, encryption=encryption)
     result = await services.catalog.write(
         lambda tx: objects.put(

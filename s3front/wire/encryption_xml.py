@@ -6,6 +6,7 @@ from typing import Final
 
 from catalog.model import DefaultEncryption
 from s3front.encryption.data_keys import SSE_C, SSE_KMS, SSE_S3
+from s3front.encryption.wanted import is_key_id
 from s3front.errors import InvalidArgument, MalformedXML
 from s3front.limits import XML_BODY_BYTES_MAX
 from s3front.wire import xml
@@ -36,7 +37,7 @@ def _by_default(found: xml.Element | None) -> tuple[str, str | None]:
     if found is None:  # a rule that only blocks leaves the default to S3, which is SSE-S3
         return SSE_S3, None
     found.allow_only("SSEAlgorithm", "KMSMasterKeyID")
-    algorithm, key_id = found.required_text("SSEAlgorithm"), found.text("KMSMasterKeyID")
+    algorithm, key_id = found.required_text("SSEAlgorithm"), found.text("KMSMasterKeyID") or None
     if algorithm not in (SSE_S3, *SSE_KMS):
         raise MalformedXML
     if key_id is not None and algorithm == SSE_S3:
@@ -44,6 +45,8 @@ def _by_default(found: xml.Element | None) -> tuple[str, str | None]:
             "a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms or aws:kms:dsse",
             ArgumentName="ApplyServerSideEncryptionByDefault",
         )
+    if key_id is not None and not is_key_id(key_id):
+        raise InvalidArgument("Invalid KMS key id", ArgumentName="KMSMasterKeyID")
     return algorithm, key_id
 
 

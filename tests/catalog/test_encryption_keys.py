@@ -73,16 +73,17 @@ async def test_s16_every_opening_sees_a_change_at_its_next_look(store: SqliteSto
     one, two = store.open(clock), store.open(clock)
     await one.start()
     await two.start()
-    assert await encryption_keys.find(two, "key") is None
     made = await _create(one, "key")
-    assert await encryption_keys.find(two, "key") == made
     rotated = await _rotate(two, made, b"sealed-2")
-    assert await encryption_keys.find(one, "key") == rotated
-    disabled = await one.write(lambda tx: encryption_keys.set_enabled(tx, "key", enabled=False))
-    assert disabled.enabled is False
-    assert await encryption_keys.find(two, "key") == disabled
-    await two.write(lambda tx: encryption_keys.set_enabled(tx, "key", enabled=True))
-    assert await encryption_keys.find(one, "key") == rotated
+    for enabled in (False, True):
+        for changing in (one, two):
+            assert await encryption_keys.find(one, "key") == await encryption_keys.find(two, "key") == rotated
+            rotated = await changing.write(
+                lambda tx: encryption_keys.set_enabled(tx, "key", enabled=enabled)  # noqa: B023
+            )
+    for changing, looking in ((one, two), (two, one)):
+        rotated = await _rotate(changing, rotated, b"sealed-n")
+        assert await encryption_keys.find(looking, "key") == rotated
     await one.close()
     await two.close()
 

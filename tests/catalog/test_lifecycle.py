@@ -396,11 +396,13 @@ class _Counting:
         return found
 
 
-async def _rows_read(world: World, limit: int = 100) -> int:
-    def look(tx: Transaction) -> int:
+async def _counted_look(world: World, limit: int) -> tuple[int, Looked]:
+    """How many rows it read, and what it said."""
+
+    def look(tx: Transaction) -> tuple[int, Looked]:
         counting: Any = _Counting(tx)
-        lifecycle_work.look(counting, world.bucket_id, KEY, world.wall.now_ms, limit=limit)
-        return int(counting.rows_read)
+        looked = lifecycle_work.look(counting, world.bucket_id, KEY, world.wall.now_ms, limit=limit)
+        return counting.rows_read, looked
 
     return await world.catalog.write(look)
 
@@ -418,8 +420,10 @@ async def test_a_look_costs_what_expires_and_not_what_is_there(world: World) -> 
     for _ in range(300):
         await world.put()
     await world.pass_days(2)
+    rows_read, looked = await _counted_look(world, limit=10)
     # A page of versions, some rows for each that is removed, and none for all the rest.
-    assert await _rows_read(world, limit=10) <= 10 + 2 * 8 + 5
+    assert rows_read <= 10 + 2 * 8 + 5
+    assert (looked.expired, looked.after) == (2, None)
     assert len(await world.shape()) == 301
 
 

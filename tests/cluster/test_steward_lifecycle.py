@@ -11,13 +11,14 @@ import pytest
 import pytest_asyncio
 from msgspec import structs
 
-from catalog import buckets, lifecycle_walk, lock_clock, lookup, objects
+from catalog import blobs, buckets, lifecycle_walk, lock_clock, lookup, objects, versions
 from catalog.errors import CatalogBusy, LeaseLost
 from catalog.lifecycle_rules import DAY_MS
 from catalog.lifecycle_work import Move
-from catalog.model import Attributes, BucketActions, LifecycleRule, NewBlob, ObjectRow, Transition
+from catalog.model import Attributes, BucketActions, LifecycleRule, NewBlob, ObjectRow, PartRef, Transition
 from catalog.transaction import Transaction
 from cluster.policies import StoragePolicies
+from cluster.steward.garbage import GarbageCollector
 from cluster.steward.lifecycle import Lifecycle
 from cluster.steward.services import StewardServices
 from cluster.steward.tenure import Tenure
@@ -204,6 +205,78 @@ async def test_a_steward_that_loses_its_lease_while_it_codes_changes_nothing(wor
     assert (row.blob.id, row.attributes.storage_class) == (blob.id, "STANDARD")
     await world.catalog.write(lambda tx: None)
     assert len(await world.queued()) == 1
+
+
+async def _put_composite(world: World, *blobs_of: NewBlob) -> None:
+    """A completed upload with these parts, which may come more than once."""
+    refs = tuple(PartRef(number, blob.id, blob.size, "0" * 32) for number, blob in enumerate(blobs_of, 1))
+    distinct = {blob.id: blob for blob in blobs_of}
+
+    def put(tx: Transaction) -> None:
+        current = versions.target(tx, world.bucket_id, KEY, None)
+        for blob in distinct.values():
+            blobs.add(tx, blob)
+            for _ in range(sum(ref.blob_id == blob.id for ref in refs) - 1):
+                blobs.add_reference(tx, blob.id)
+        size = sum(ref.size for ref in refs)
+        objects.replace(
+            tx,
+            current,
+            bucket_id=world.bucket_id,
+            key=KEY,
+            blob_id=blobs.add_composite(tx, size, len(refs), blobs.pack_manifest(refs)),
+            size=size,
+            etag="0-3",
+            content_type="t",
+            attributes=Attributes(),
+        )
+
+    await world.catalog.write(put)
+
+
+async def test_a_composite_blob_moves_part_by_part(world: World) -> None:
+    """One part comes twice, one is empty. When the version is deleted afterwards nothing is left.
+
+    Red when a part that comes twice was counted once.
+    """
+    large, small, empty = [await world.upload(size) for size in (3 * STRIPE, 10, 0)]
+    await _put_composite(world, large, small, large, empty)
+    before = await _object(world)
+    assert await Transitions(_services(world)).move(
+        await world.tenure(), world.bucket_id, KEY, await _move(world)
+    )
+    after = await _object(world)
+    assert before.blob.manifest is not None
+    assert after.blob.manifest is not None
+    assert (after.size, after.etag, after.attributes.storage_class) == (before.size, before.etag, REDUCED)
+    for old, new in zip(before.blob.manifest, after.blob.manifest, strict=True):
+        assert structs.replace(new, blob_id=old.blob_id) == old
+        row = await lookup.blob(world.catalog, new.blob_id)
+        assert row is not None
+        assert (row.k, row.m) == (1, 1) or not row.size
+        assert await world.read(row) == world.bytes_of[old.blob_id]
+    collector, tenure = GarbageCollector(world.services()), await world.tenure()
+    while await collector.step(tenure):
+        pass
+    assert await world.blocks_of(large) == await world.blocks_of(small) == 0
+    await world.delete(KEY)
+    while await collector.step(tenure):
+        pass
+    assert await world.queued() == []
+    for part in after.blob.manifest:
+        assert await lookup.blob(world.catalog, part.blob_id) is None
+
+
+async def test_parts_of_a_version_that_is_replaced_meanwhile_are_garbage(world: World) -> None:
+    parts = [await world.upload(STRIPE) for _ in range(2)]
+    await _put_composite(world, *parts)
+    move = structs.replace(await _move(world), sequence=99)
+    tenure = await world.tenure()
+    assert not await Transitions(_services(world)).move(tenure, world.bucket_id, KEY, move)
+    await world.catalog.write(lambda tx: None)
+    queued = await world.queued()
+    assert len(queued) == 2
+    assert not set(queued) & {part.id for part in parts}
 
 
 async def test_what_cant_move_now_waits_and_holds_up_nobody(

@@ -134,6 +134,6 @@ def test_blobs_under_one_data_key_have_nothing_in_common() -> None:
 
 
 def test_keys_are_not_shown() -> None:
-    """Red without the `__repr__`, had the classes been dataclasses: a traceback with locals would show them."""
+    """Red when `__repr__` tells what they hold: a traceback with locals would show it."""
     for keyed in (Sealer(KEY, SEAL, 1), Opener(KEY, SEAL, 17)):
         assert repr(keyed) in ("Sealer(…)", "Opener(…)")

@@ -178,14 +178,14 @@ class Reference:
                 old.check_removable(bypass=False)
                 below = [one for one in below if one is not old]
         self.keys[key] = [made, *below]
-        shown = None if self.versioning == "never" else made.id
-        return Expected(shown, made=made)
+        return Expected(made.id if self.versioning == "enabled" else None, made=made)
 
     def _delete(self, key: str) -> Expected:
         if self.versioning == "never":
             self.keys.pop(key, None)
             return Expected()
-        return replace(self._push(key, Version(NEW)), marker=True)
+        made = Version(NEW)
+        return replace(self._push(key, made), version=made.id, marker=True)
 
     def _delete_version(self, step: DeleteVersion) -> Expected:
         found = self.version(step.key, step.version)

@@ -96,7 +96,12 @@ def test_what_is_refused(s3: Any) -> None:
         (4, b"", {}, (400, "InvalidRequest")),
         (4, b"x", {"Metadata": {"c": "d"}}, (400, "InvalidRequest")),
         (4, b"x", {"ChecksumAlgorithm": "CRC32"}, (400, "InvalidRequest")),
-        (4, b"x", {"ServerSideEncryption": "AES256"}, (400, "EncryptionTypeMismatch")),
+        (
+            4,
+            b"x",
+            {"ServerSideEncryption": "AES256", "ChecksumAlgorithm": "SHA1"},
+            (400, "EncryptionTypeMismatch"),
+        ),
         (4, b"x", {"IfMatch": "no", "ChecksumAlgorithm": "SHA1"}, (412, "PreconditionFailed")),
     ]
     for offset, body, extra, expected in cases:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -31,9 +32,9 @@ def s3(store: Store) -> Iterator[Any]:
 class Upload:
     """One multipart upload under way."""
 
-    def __init__(self, s3: Any, key: str, **extra: Any) -> None:
+    def __init__(self, s3: Any, key: str, bucket: str = BUCKET, **extra: Any) -> None:
         self.s3 = s3
-        self.name = {"Bucket": BUCKET, "Key": key}
+        self.name = {"Bucket": bucket, "Key": key}
         self.name["UploadId"] = s3.create_multipart_upload(**self.name, **extra)["UploadId"]
         self.parts: list[dict[str, Any]] = []
 
@@ -105,6 +106,80 @@ def test_completion_is_idempotent(s3: Any) -> None:
     assert s3.get_object(Bucket=BUCKET, Key="twice")["Body"].read() == b"once"
 
 
+def test_completing_again_after_the_object_has_changed(s3: Any) -> None:
+    """The same answer, also when the key was overwritten, deleted, or is protected by a condition; and nothing is
+    undone by it. Red when the condition is looked at before the earlier completion."""
+    upload = Upload(s3, "again-later", ChecksumAlgorithm="SHA256")
+    upload.parts = [{"PartNumber": 1, **_told(upload.put(1, b"once", ChecksumAlgorithm="SHA256"))}]
+    first = upload.complete(IfNoneMatch="*")
+    again = upload.complete(IfNoneMatch="*")
+    shown = ("ETag", "ChecksumSHA256", "ChecksumType", "Location")
+    assert [again[name] for name in shown] == [first[name] for name in shown]
+    assert upload.complete(upload.parts * 2)["ETag"] == first["ETag"]
+    s3.put_object(Bucket=BUCKET, Key="again-later", Body=b"other")
+    assert upload.complete()["ETag"] == first["ETag"]
+    assert s3.get_object(Bucket=BUCKET, Key="again-later")["Body"].read() == b"other"
+    s3.delete_object(Bucket=BUCKET, Key="again-later")
+    assert upload.complete()["ETag"] == first["ETag"]
+    with pytest.raises(ClientError) as caught:
+        upload.complete([{"PartNumber": 1, "ETag": "0" * 32}])
+    assert refusal(caught) == "NoSuchUpload"
+
+
+def _told(answer: Any) -> dict[str, str]:
+    return {name: answer[name] for name in ("ETag", "ChecksumSHA256")}
+
+
+def test_completing_at_once_makes_one_version(s3: Any) -> None:
+    """Whichever of the answers a client hears, it names that version."""
+    s3.create_bucket(Bucket="multipart-versions")
+    s3.put_bucket_versioning(Bucket="multipart-versions", VersioningConfiguration={"Status": "Enabled"})
+    upload = Upload(s3, "key", bucket="multipart-versions")
+    upload.put(1, b"data")
+    with ThreadPoolExecutor(6) as pool:
+        told = [done.result()["VersionId"] for done in [pool.submit(upload.complete) for _ in range(6)]]
+    s3.put_object(Bucket="multipart-versions", Key="key", Body=b"newer")
+    told.append(upload.complete()["VersionId"])
+    versions = s3.list_object_versions(Bucket="multipart-versions")["Versions"]
+    assert [one["Size"] for one in versions] == [5, 4]
+    assert set(told) == {versions[1]["VersionId"]}
+
+
+def test_conditions_are_those_of_the_moment_of_completion(s3: Any) -> None:
+    """A refused one leaves the upload as it is."""
+    upload = Upload(s3, "conditional")
+    upload.put(1, b"parts")
+    with pytest.raises(ClientError) as caught:
+        upload.complete(IfMatch="*")
+    assert refusal(caught) == "NoSuchKey"
+    etag = s3.put_object(Bucket=BUCKET, Key="conditional", Body=b"there")["ETag"]
+    wrong: list[dict[str, Any]] = [{"IfNoneMatch": "*"}, {"IfMatch": "0" * 32}]
+    for extra in wrong:
+        with pytest.raises(ClientError) as caught:
+            upload.complete(**extra)
+        assert refusal(caught) == "PreconditionFailed"
+    upload.complete(IfMatch=etag)
+    assert s3.get_object(Bucket=BUCKET, Key="conditional")["Body"].read() == b"parts"
+
+
+def test_what_is_told_when_an_upload_begins_holds_at_its_end(s3: Any) -> None:
+    given: dict[str, Any] = {
+        "ContentType": "a/b",
+        "CacheControl": "no-store",
+        "Metadata": {"m": "1"},
+        "StorageClass": "STANDARD_IA",
+        "WebsiteRedirectLocation": "/other",
+    }
+    upload = Upload(s3, "described", Tagging="a=b&c=d", **given)
+    upload.put(1, b"data")
+    assert s3.list_parts(**upload.name)["StorageClass"] == "STANDARD_IA"
+    upload.complete()
+    head = s3.head_object(Bucket=BUCKET, Key="described")
+    assert {name: head[name] for name in given} == given
+    tags = s3.get_object_tagging(Bucket=BUCKET, Key="described")["TagSet"]
+    assert tags == [{"Key": "a", "Value": "b"}, {"Key": "c", "Value": "d"}]
+
+
 def test_refused_completions(s3: Any) -> None:
     upload = Upload(s3, "refused")
     upload.put(1, b"small")
@@ -113,7 +188,7 @@ def test_refused_completions(s3: Any) -> None:
     cases = [
         ([], "MalformedXML"),
         ([two, one], "InvalidPartOrder"),
-        ([one, one], "InvalidPartOrder"),
+        ([one, two, one], "InvalidPartOrder"),
         ([{"PartNumber": 3, "ETag": one["ETag"]}], "InvalidPart"),
         ([{"PartNumber": 1, "ETag": two["ETag"]}], "InvalidPart"),
         ([one, two], "EntityTooSmall"),
@@ -219,6 +294,56 @@ def test_checksums_of_parts_and_whole(s3: Any, algorithm: str, kind: str) -> Non
     if kind == "FULL_OBJECT":
         s3.put_object(Bucket=BUCKET, Key="plain", Body=b"".join(pieces), ChecksumAlgorithm=algorithm)
         assert s3.head_object(Bucket=BUCKET, Key="plain", ChecksumMode="ENABLED")[field] == head[field]
+
+
+def test_each_part_keeps_its_checksum(s3: Any) -> None:
+    """ListParts, GET of the part and GetObjectAttributes show it; a copied part has one too."""
+    s3.put_object(Bucket=BUCKET, Key="source", Body=b"x" * PART)
+    upload = Upload(s3, "part-sums", ChecksumAlgorithm="CRC32C", ChecksumType="COMPOSITE")
+    copied = s3.upload_part_copy(**upload.name, PartNumber=1, CopySource={"Bucket": BUCKET, "Key": "source"})[
+        "CopyPartResult"
+    ]
+    sent = upload.put(4, b"end", ChecksumAlgorithm="CRC32C")
+    sums = [copied["ChecksumCRC32C"], sent["ChecksumCRC32C"]]
+    listed = s3.list_parts(**upload.name)
+    assert (listed["ChecksumAlgorithm"], listed["ChecksumType"]) == ("CRC32C", "COMPOSITE")
+    assert [part["ChecksumCRC32C"] for part in listed["Parts"]] == sums
+    (entry,) = s3.list_multipart_uploads(Bucket=BUCKET, Prefix="part-sums")["Uploads"]
+    assert (entry["ChecksumAlgorithm"], entry["ChecksumType"]) == ("CRC32C", "COMPOSITE")
+    upload.parts = [
+        {"PartNumber": part["PartNumber"], "ETag": part["ETag"], "ChecksumCRC32C": part["ChecksumCRC32C"]}
+        for part in listed["Parts"]
+    ]
+    upload.complete()
+    one = s3.get_object(Bucket=BUCKET, Key="part-sums", PartNumber=4, ChecksumMode="ENABLED")
+    assert (one["Body"].read(), one["ChecksumCRC32C"]) == (b"end", sums[1])
+    told = s3.get_object_attributes(Bucket=BUCKET, Key="part-sums", ObjectAttributes=["ObjectParts"])
+    assert [part["ChecksumCRC32C"] for part in told["ObjectParts"]["Parts"]] == sums
+
+
+def test_what_a_completion_says_of_the_whole_must_be_so(s3: Any) -> None:
+    """Size, checksum and its type, and with a composite one that of each part. Red when any of them is not looked
+    at."""
+    upload = Upload(s3, "said", ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT")
+    whole = upload.put(1, b"data", ChecksumAlgorithm="CRC32")["ChecksumCRC32"]
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"MpuObjectSize": 5}, "InvalidRequest"),
+        ({"ChecksumCRC32": "AAAAAA=="}, "BadDigest"),
+        ({"ChecksumCRC32": whole, "ChecksumType": "COMPOSITE"}, "BadDigest"),
+    ]
+    for extra, code in cases:
+        with pytest.raises(ClientError) as caught:
+            upload.complete(**extra)
+        assert refusal(caught) == code, extra
+    upload.complete(MpuObjectSize=4, ChecksumCRC32=whole, ChecksumType="FULL_OBJECT")
+    composite = Upload(s3, "said", ChecksumAlgorithm="CRC32", ChecksumType="COMPOSITE")
+    composite.put(1, b"data", ChecksumAlgorithm="CRC32")
+    with pytest.raises(ClientError) as caught:
+        composite.complete()
+    assert refusal(caught) == "InvalidRequest"
+    with pytest.raises(ClientError) as caught:
+        composite.put(2, b"more", ChecksumAlgorithm="SHA1")
+    assert refusal(caught) == "InvalidRequest"
 
 
 def test_wrong_part_checksum_is_refused(s3: Any) -> None:
