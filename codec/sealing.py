@@ -67,6 +67,11 @@ def plain_size(stored_bytes: int) -> int:
     return plain
 
 
+def plain_within(stored_bytes: int) -> int:
+    """Bytes of plaintext that can be stored in so many, sealed or not."""
+    return stored_bytes - TAG_BYTES * -(-stored_bytes // STORED_CHUNK_BYTES)
+
+
 def stored_span(start: int, stop: int, stored_bytes: int) -> StoredSpan:
     """What has to be read for the bytes [start, stop), `start < stop`, of the plaintext of a blob."""
     first, last = start // CHUNK_BYTES, (stop - 1) // CHUNK_BYTES

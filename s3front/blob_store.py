@@ -18,7 +18,14 @@ from cluster.policies import STANDARD
 from cluster.receipt import Receipt
 from codec import sealing as sealed_form
 from codec.block import Buffer
-from s3front.body import Body, Digests, hashed_stripes, sealed_stripes
+from s3front.body import (
+    Body,
+    Digests,
+    hashed_stripes,
+    is_unannounced,
+    read_unannounced,
+    sealed_stripes,
+)
 from s3front.encryption.data_keys import Sealing
 from s3front.errors import S3Error
 from s3front.request import Request
@@ -57,8 +64,10 @@ async def store_blob(
     already written are queued as garbage, here or (body broken off, request cancelled) by the writer's `on_abandoned`.
     """
     digests = Digests.of_request(request, algorithm)
-    body = Body(request, bytes_max)
     how = _How(services.writer_for(storage_class), sealing)
+    if is_unannounced(request):
+        return await _store_unannounced(services, request, digests, how)
+    body = Body(request, bytes_max)
     if how.stored_bytes(body.size) <= how.writer.geometry.stripe_bytes:
         return await _store_small(services, body, digests, how)
     return await _store_large(services, body, digests, how)
@@ -78,23 +87,46 @@ async def _store_small(services: FrontServices, body: Body, digests: Digests, ho
     """At most one stripe: it is verified before its shards leave. The budget is taken before it is read (S10)."""
     budget = services.budget
     stored_bytes = how.stored_bytes(body.size)
-    seal = None
     if not budget.try_acquire(stored_bytes):
         await budget.acquire(stored_bytes)
     try:
         data = await body.read()
-        digests.update(data)
-        checksum = digests.verify(body.trailers)
-        if how.sealing is not None:
-            seal, sealer = how.sealing.sealer(body.size)
-            data = sealer.seal(data)
+        return await _store_read(services, data, body.trailers, digests, how)
+    finally:
+        budget.release(stored_bytes)
+
+
+async def _store_unannounced(
+    services: FrontServices, request: Request, digests: Digests, how: _How
+) -> StoredBlob:
+    """A body that does not say how long it is, of one stripe at most, which is taken from the budget."""
+    budget = services.budget
+    stripe_bytes = how.writer.geometry.stripe_bytes
+    if not budget.try_acquire(stripe_bytes):
+        await budget.acquire(stripe_bytes)
+    try:
+        data = await read_unannounced(request, sealed_form.plain_within(stripe_bytes))
+        return await _store_read(services, data, {}, digests, how)
+    finally:
+        budget.release(stripe_bytes)
+
+
+async def _store_read(
+    services: FrontServices, data: bytes, trailers: dict[str, str], digests: Digests, how: _How
+) -> StoredBlob:
+    """What was read whole, once it is what the client meant."""
+    size, seal = len(data), None
+    digests.update(data)
+    checksum = digests.verify(trailers)
+    if how.sealing is not None:
+        seal, sealer = how.sealing.sealer(size)
+        data = sealer.seal(data)
+    try:
         receipt = await how.writer.write_one(data, epoch=upload_epoch(services))
     except WriteFailed as failure:
         abandon(services, failure.receipt)
         raise
-    finally:
-        budget.release(stored_bytes)
-    return _stored(new_blob(receipt, seal), body.size, digests, checksum, how.sealing)
+    return _stored(new_blob(receipt, seal), size, digests, checksum, how.sealing)
 
 
 async def _store_large(services: FrontServices, body: Body, digests: Digests, how: _How) -> StoredBlob:

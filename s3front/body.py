@@ -83,6 +83,29 @@ class Body:
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
 
+def is_unannounced(request: Request) -> bool:
+    """Whether the body comes in HTTP's own chunks, and nothing says how long it is."""
+    chunked = request.identity.payload.is_chunked
+    return not chunked and request.content_length is None and "transfer-encoding" in request.headers
+
+
+async def read_unannounced(request: Request, bytes_max: int) -> bytes:
+    """A body of unknown length, which may be short but not long: AWS takes none at all. Raises MissingContentLength for
+    a longer one, ClientGone."""
+    data = bytearray()
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        more = message["more_body"]
+        data += message["body"]
+        if len(data) > bytes_max:
+            raise errors.MissingContentLength
+    request.body_consumed = True
+    return bytes(data)
+
+
 async def cut_stripes(pieces: AsyncIterator[Buffer], stripe_bytes: int) -> AsyncGenerator[bytes]:
     """`pieces` joined and cut into `stripe_bytes`, the last one shorter. Never holds more than one stripe."""
     parts: list[Buffer] = []

@@ -62,6 +62,13 @@ class AccessDenied(S3Error):
     message = "Access Denied"
 
 
+class AccessForbidden(S3Error):
+    """To a preflight request for a bucket whose CORS rules, if it has any, don't allow it."""
+
+    status = 403
+    message = "CORSResponse: CORS is not enabled for this bucket."
+
+
 class AuthorizationHeaderMalformed(S3Error):
     status = 400
     message = "The authorization header that you provided is not valid."

@@ -7,7 +7,7 @@ refused, so that no request is taken for another one (docs/s3-compatibility.md i
 
 from __future__ import annotations
 
-from s3front.errors import InvalidArgument, MethodNotAllowed
+from s3front.errors import AccessForbidden, BadRequest, InvalidArgument, MethodNotAllowed
 from s3front.handlers import (
     bucket_encryption,
     bucket_versioning,
@@ -290,13 +290,19 @@ _METHODS = {
 }
 
 
+_NO_ORIGIN = "Insufficient information. Origin request header needed."
+
+
 def find_operation(request: Request) -> Operation:
-    """The operation a request means. Raises MethodNotAllowed, and InvalidArgument for several at once.
+    """The operation a request means. Raises MethodNotAllowed, and InvalidArgument for several at once; for a browser's
+    preflight, which nothing answers yet, BadRequest or AccessForbidden, as AWS does for a bucket without CORS.
 
     A subresource is never ignored, wherever it stands: what looks like a DELETE of an object's tags must not delete
     the object.
     """
     target: Target = "service" if request.bucket is None else "bucket" if request.key is None else "object"
+    if request.method == "OPTIONS":
+        raise AccessForbidden if "origin" in request.headers else BadRequest(_NO_ORIGIN)
     subresource = ""
     for name in request.query:
         if name in _SUBRESOURCES:

@@ -21,7 +21,6 @@ from catalog.model import (
     ObjectRow,
     PartRef,
     RequestedPart,
-    UploadRow,
 )
 from catalog.versions import NULL_VERSION
 from s3front import errors
@@ -106,7 +105,6 @@ async def _complete_once(
     # Reading 10,000 parts takes a tenth of a second: not on the event loop.
     algorithm = upload_checksum_of(upload).algorithm
     requested = await asyncio.to_thread(requested_parts, body, algorithm)
-    check_part_checksums(upload, requested)
     plan = await services.catalog.read(
         partial(uploads.plan_completion, upload=upload, requested=requested, part_bytes_min=PART_BYTES_MIN)
     )
@@ -143,18 +141,6 @@ async def _attributes_of(services: FrontServices, bucket: Bucket, key: bytes, do
     if isinstance(row, ObjectRow) and (row.sequence, row.etag) == (done.result.sequence, done.etag):
         return row.attributes
     return Attributes()
-
-
-def check_part_checksums(upload: UploadRow, requested: Sequence[RequestedPart]) -> None:
-    """Raise InvalidRequest when a composite checksum was asked for, and a part is named without its own."""
-    if upload.checksum_algorithm is None or upload_checksum_of(upload).type != "COMPOSITE":
-        return
-    for part in requested:
-        if part.checksum is None:
-            raise errors.InvalidRequest(
-                f"The upload was created using a {upload.checksum_algorithm.lower()} checksum. The complete request "
-                f"must include the checksum for each part. It was missing for part {part.number} in the request."
-            )
 
 
 def checksum_of_parts(wanted: UploadChecksum, parts: Sequence[PartRef]) -> Checksum:

@@ -1,4 +1,4 @@
-"""``x-amz-storage-class``: kept and shown; every class is stored alike so far."""
+"""``x-amz-storage-class``: kept and shown; which code the bytes are stored in is `cluster.policies`' to say."""
 
 from __future__ import annotations
 

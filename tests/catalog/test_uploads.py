@@ -190,10 +190,12 @@ async def test_s14_a_part_needs_the_open_upload(catalog: Catalog, bucket_id: int
 
 
 async def test_completing_twice_gives_the_same_answer(catalog: Catalog, bucket_id: int, clock: Clock) -> None:
-    """Also at once, also when the object is gone again; other parts are another completion."""
+    """Also at once, also when the object is gone again; other parts are another completion. The condition was that of
+    the first one. Red when it is looked at before the earlier completion."""
     upload = await _begin(catalog, bucket_id)
     plan = await _plan(catalog, upload, [await _part(catalog, upload, 1)])
-    first, second = await asyncio.gather(_complete(catalog, plan), _complete(catalog, plan))
+    new = Condition(if_none_match="*")
+    first, second = await asyncio.gather(*(_complete(catalog, plan, condition=new) for _ in range(2)))
     assert first == second
     await catalog.write(lambda tx: objects.delete(tx, bucket_id=bucket_id, key=b"key"))
     clock.now_ms += 1000

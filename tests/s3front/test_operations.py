@@ -99,3 +99,15 @@ def test_a_request_means_one_thing(query: bytes) -> None:
     for method in ("GET", "PUT", "DELETE"):
         with pytest.raises(errors.InvalidArgument, match="Conflicting"):
             find_operation(make(b"/b/k", query, method=method))
+
+
+@pytest.mark.parametrize(
+    ("headers", "refusal"),
+    [({}, errors.BadRequest), ({"origin": "https://example.net"}, errors.AccessForbidden)],
+)
+def test_a_preflight_is_refused(headers: dict[str, str], refusal: type[errors.S3Error]) -> None:
+    """As by a bucket without CORS rules, whatever the path and query name."""
+    request = make(b"/bucket/key", b"uploads", method="OPTIONS")
+    request.headers.update(headers)
+    with pytest.raises(refusal):
+        find_operation(request)

@@ -48,6 +48,23 @@ def test_bytes_come_back_exactly(s3: Any, size: int, tail: bytes) -> None:
     assert got["AcceptRanges"] == "bytes"
 
 
+def test_a_body_of_unknown_length_may_be_short(store: Store, s3: Any) -> None:
+    """In HTTP's own chunks, as a client sends what it makes on the fly: up to a stripe. AWS takes none of these. Red when
+    the bound was not looked at."""
+    client = store.client()
+
+    def in_chunks(request: Any, **_: object) -> None:
+        request.headers.add_header("Transfer-Encoding", "chunked")
+
+    client.meta.events.register_first("before-sign.s3.PutObject", in_chunks)
+    data = os.urandom(300_000)
+    client.put_object(Bucket=BUCKET, Key="unknown", Body=data)
+    assert s3.get_object(Bucket=BUCKET, Key="unknown")["Body"].read() == data
+    with pytest.raises(ClientError) as caught:
+        client.put_object(Bucket=BUCKET, Key="unknown", Body=os.urandom(MIB + 1))
+    assert error_code(caught) == (411, "MissingContentLength")
+
+
 def test_headers_and_metadata_are_kept(s3: Any) -> None:
     sent: dict[str, Any] = {
         "ContentType": "text/plain; charset=utf-8",
