@@ -313,7 +313,7 @@ def change_attributes(
         blob_id=found.blob_id,
         attributes=pack_attributes(attributes),
     )
-    _note(tx, current, bucket_id, key)
+    _note(tx, current, bucket_id, key, None if found.is_current else found.sequence)
     return None if current.versioning == Versioning.NEVER else found.version_id or NULL_VERSION
 
 
@@ -350,7 +350,8 @@ def _stored_class(storage_class: str) -> str | None:
     return None if storage_class == "STANDARD" else storage_class
 
 
-def _note(tx: Transaction, current: Target, bucket_id: int, key: bytes) -> None:
-    """Where rules concern the key, see to it that they are looked at in time."""
+def _note(tx: Transaction, current: Target, bucket_id: int, key: bytes, changed: int | None = None) -> None:
+    """Where rules concern the key, see to it that they are looked at in time. `changed`: the sequence of an older
+    version whose attributes are others now."""
     if current.configuration is not None:
-        lifecycle.noted(tx, bucket_id, key, unpack_actions(current.configuration))
+        lifecycle.noted(tx, bucket_id, key, unpack_actions(current.configuration), changed)

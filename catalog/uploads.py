@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from msgspec import structs
 
-from catalog import blobs, objects, schema, versions
+from catalog import blobs, lifecycle, objects, schema, versions
 from catalog.attributes import pack_attributes, unpack_attributes
+from catalog.buckets import unpack_actions
 from catalog.errors import (
     Changed,
     EntityTooSmall,
@@ -62,7 +63,9 @@ _INSERT = Statement(
     "content_type",
     "attributes",
 )
-_BUCKET = Statement(sa.select(schema.buckets.c.id).where(schema.buckets.c.id == parameter("p_id")), "p_id")
+_BUCKET = Statement(
+    sa.select(schema.buckets.c.configuration).where(schema.buckets.c.id == parameter("p_id")), "p_id"
+)
 _COLUMNS = (
     _uploads.c.number,
     _uploads.c.upload_id,
@@ -209,8 +212,11 @@ def create(
 ) -> UploadRow:
     """Open an upload. Its id rises with time (ListMultipartUploads orders uploads of a key by age) and ends
     in 128 random bits. Raises NoSuchBucket."""
-    if tx.row(_BUCKET, (bucket_id,)) is None:
+    bucket = tx.row(_BUCKET, (bucket_id,))
+    if bucket is None:
         raise NoSuchBucket("the bucket was deleted")
+    if bucket[0] is not None:
+        lifecycle.noted_upload(tx, bucket_id, key, unpack_actions(bucket[0]))
     upload_id = f"{tx.now_ms:012x}{tx.random(16).hex()}"
     storage_class = None if attributes.storage_class == "STANDARD" else attributes.storage_class
     row = tx.row(

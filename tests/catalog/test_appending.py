@@ -184,7 +184,7 @@ async def test_references_are_those_that_are_named(
 async def test_nothing_is_left_of_what_was_appended_to(
     catalog: Catalog, bucket_id: int, clock: Clock
 ) -> None:
-    """A log that grows by a thousand pieces is one manifest, not a thousand, also within the grace period; and when it
+    """A log that grows piece by piece is one manifest, not one a piece, also within the grace period; and when it
     is deleted, everything is."""
     await put(catalog, bucket_id, KEY)
     for _ in range(20):

@@ -66,7 +66,7 @@ def test_a_listing_of_keys_costs_the_same(front: Front, made: tuple[int, list[st
 
 def test_a_page_of_versions_costs_what_it_shows(front: Front, made: tuple[int, list[str]]) -> None:
     """At the beginning, in the middle and at the end of the key's versions, and past all of them by a delimiter. Red
-    when a page is found by counting versions off, or sorted after they were all read."""
+    when a page is sorted after they were all read."""
     bucket_id, ids = made
     costs = []
     for marker in (ids[0], ids[MANY // 2], ids[-20]):
