@@ -14,6 +14,7 @@ from msgspec import structs
 from catalog import blobs, lifecycle, locks, usage, version_rows, versions
 from catalog.attributes import checksum_code, pack_attributes, unpack_attributes
 from catalog.buckets import unpack_actions, unpack_lock
+from catalog.errors import Changed
 from catalog.model import (
     Attributes,
     Condition,
@@ -102,21 +103,28 @@ def rename(
     condition: Condition | None = None,
 ) -> PutResult:
     """Give the source, the current version of another key of the bucket, another key, moving no bytes: as a copy and
-    a delete in one transaction. Raises as `copy` does."""
+    a delete in one transaction. Raises Changed also when the source is a version still, but not the current one: the
+    newer one must not vanish under a delete marker. Else raises as `copy` does."""
     assert source.bucket_id == bucket_id, "a rename stays within its bucket"
     assert source.key != key, "a rename needs two keys"
-    result = copy(
+    size = versions.check_source(tx, source)
+    if versions.target(tx, bucket_id, source.key, None).sequence != source.sequence:
+        raise Changed("the source of the rename was written or deleted meanwhile")
+    current = versions.target(tx, bucket_id, key, condition)
+    blobs.add_reference(tx, source.blob_id)
+    # Before the new version is written: what it frees, a quota must know.
+    delete(tx, bucket_id=bucket_id, key=source.key)
+    return replace(
         tx,
-        source=source,
+        current,
         bucket_id=bucket_id,
         key=key,
+        blob_id=source.blob_id,
+        size=size,
         etag=etag,
         content_type=content_type,
         attributes=attributes,
-        condition=condition,
     )
-    delete(tx, bucket_id=bucket_id, key=source.key)
-    return result
 
 
 def replace(
@@ -274,7 +282,7 @@ def _promote_newest(tx: Transaction, bucket_id: int, key: bytes) -> None:
         return
     newest = Version(*row)
     if newest.blob_id is None:
-        version_rows.set_noncurrent(tx, bucket_id, key, newest.sequence, None)
+        version_rows.set_newest(tx, bucket_id, key, newest.sequence)
     else:
         version_rows.promote(tx, bucket_id, key, newest.sequence)
 
@@ -283,7 +291,7 @@ def _outdate_marker(tx: Transaction, bucket_id: int, key: bytes) -> None:
     """The delete marker on top of the key, if there is one, gets something above it."""
     row = tx.row(versions.NEWEST_OLDER, (bucket_id, key))
     if row is not None:
-        version_rows.set_noncurrent(tx, bucket_id, key, row[1], tx.now_ms)
+        version_rows.outdate(tx, bucket_id, key, row[1])
 
 
 # -- changing what is there ----------------------------------------------------------------------------------

@@ -79,9 +79,17 @@ _PROMOTE = Statement(
 )
 _INSERT_OLDER = Statement(sa.insert(_versions), "bucket_id", "key", *VALUES, "delete_marker", "noncurrent_ms")
 _DELETE_OLDER = Statement(sa.delete(_versions).where(_of_version()), "p_bucket", "p_key", "p_sequence")
-_SET_NONCURRENT = Statement(
-    sa.update(_versions).values(noncurrent_ms=parameter("n_since")).where(_of_version()),
+_OUTDATE = Statement(
+    sa.update(_versions)
+    .values(noncurrent_ms=parameter("n_since"))
+    .where(_of_version(), _versions.c.noncurrent_ms.is_(None)),
     "n_since",
+    "p_bucket",
+    "p_key",
+    "p_sequence",
+)
+_SET_NEWEST = Statement(
+    sa.update(_versions).values(noncurrent_ms=constant("NULL")).where(_of_version()),
     "p_bucket",
     "p_key",
     "p_sequence",
@@ -154,9 +162,15 @@ def delete_older(tx: Transaction, bucket_id: int, key: bytes, sequence: int, *, 
     tx.usage.add(bucket_id, 0, -1, -deleted_bytes)
 
 
-def set_noncurrent(tx: Transaction, bucket_id: int, key: bytes, sequence: int, since_ms: int | None) -> None:
-    """Note since when a delete marker is not the newest any more; None: it is again."""
-    tx.execute(_SET_NONCURRENT, (since_ms, bucket_id, key, sequence))
+def outdate(tx: Transaction, bucket_id: int, key: bytes, sequence: int) -> None:
+    """Something comes above the newest row of `versions`: a delete marker that was the newest becomes noncurrent. What
+    is noncurrent already stays so since it was, though the null version above it be replaced."""
+    tx.execute(_OUTDATE, (tx.now_ms, bucket_id, key, sequence))
+
+
+def set_newest(tx: Transaction, bucket_id: int, key: bytes, sequence: int) -> None:
+    """A delete marker is the newest of its key again."""
+    tx.execute(_SET_NEWEST, (bucket_id, key, sequence))
 
 
 def change(

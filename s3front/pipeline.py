@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 
+from catalog import buckets
 from catalog.errors import CatalogError
 from cluster.errors import ClusterError
 from s3front import errors
@@ -111,10 +112,19 @@ class Pipeline:
             region=self._settings.region,
         )
         if caller is None:
-            raise errors.AccessDenied
+            raise await self._anonymous(request)
         if "X-Amz-Algorithm" in request.query:
             request.adopt_signed_query()
         return caller
+
+    async def _anonymous(self, request: Request) -> S3Error:
+        """What a request that nobody signed is told. That a bucket is not there is no secret on AWS."""
+        name = request.bucket
+        if name is None or (request.method == "PUT" and request.key is None):
+            return errors.AccessDenied()
+        if await buckets.get(self._services.catalog, name) is None:
+            return errors.NoSuchBucket(BucketName=name)
+        return errors.AccessDenied()
 
     def _error_response(
         self, error: S3Error, request: Request | None, scope: Scope, request_id: str

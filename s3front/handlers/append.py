@@ -22,6 +22,7 @@ from s3front.encryption.data_keys import SSE_C, Sealing
 from s3front.encryption.requests import for_new_object, for_part, response_headers
 from s3front.encryption.wanted import KEY_ID_HEADER, SSE_HEADER
 from s3front.handlers import new_version
+from s3front.handlers.lifecycle import new_expiration_header
 from s3front.handlers.multipart import DEFAULT_UPLOAD_CHECKSUM
 from s3front.handlers.multipart_complete import checksum_of_parts, etag_of_parts
 from s3front.handlers.one_version import version_headers
@@ -66,9 +67,10 @@ async def append_object(services: FrontServices, request: Request, bucket: Bucke
     if offset != (0 if row is None else row.size):
         raise errors.InvalidWriteOffset
     await usage.check_before_body(services.catalog, bucket, request.key or b"", offset + size)
-    add = _create if row is None else _append
     try:
-        return await add(services, request, bucket, row)
+        if row is None:
+            return await _create(services, request, bucket)
+        return await _append(services, request, bucket, row)
     except Changed:
         row = await _current(services, request, bucket)
         if offset != (0 if row is None else row.size):
@@ -81,12 +83,10 @@ async def _current(services: FrontServices, request: Request, bucket: Bucket) ->
     return await lookup.lookup(services.catalog, bucket.id, request.key)
 
 
-async def _create(
-    services: FrontServices, request: Request, bucket: Bucket, row: ObjectRow | None
-) -> Response:
+async def _create(services: FrontServices, request: Request, bucket: Bucket) -> Response:
     key = request.key
     assert key is not None
-    assert row is None
+    condition = write_condition(request.headers)
     described = new_version.described(services, request, bucket)
     sealing = await for_new_object(services, request, bucket)
     stored = await store_blob(
@@ -111,17 +111,15 @@ async def _create(
             etag=stored.etag,
             content_type=described.content_type,
             attributes=attributes,
-            condition=write_condition(request.headers),
+            condition=condition,
         ),
         blob=stored.blob,
     )
-    return _answer(request, stored.size, stored.etag, attributes, result)
+    return _answer(request, bucket, result, size=stored.size, etag=stored.etag, attributes=attributes)
 
 
-async def _append(
-    services: FrontServices, request: Request, bucket: Bucket, row: ObjectRow | None
-) -> Response:
-    assert row is not None
+async def _append(services: FrontServices, request: Request, bucket: Bucket, row: ObjectRow) -> Response:
+    condition = write_condition(request.headers)
     algorithm = check_append(request, row)
     lock = new_version.new_lock(services, request, bucket)
     sealing = await _sealing_of(services, request, row.attributes)
@@ -133,8 +131,12 @@ async def _append(
         sealing=sealing,
         storage_class=row.attributes.storage_class,
     )
-    # Up to 10,000 parts are packed and hashed: not on the event loop.
-    plan, etag, checksum = await asyncio.to_thread(_planned, row, stored)
+    try:
+        # Up to 10,000 parts are packed and hashed: not on the event loop.
+        plan, etag, checksum = await asyncio.to_thread(_planned, row, stored)
+    except BaseException:
+        services.catalog.abandon(stored.blob)  # never handed over (S11)
+        raise
 
     def changed(attributes: Attributes) -> Attributes:
         return structs.replace(
@@ -149,11 +151,11 @@ async def _append(
             blob=stored.blob,
             etag=etag,
             change=changed,
-            condition=write_condition(request.headers),
+            condition=condition,
         ),
         blob=stored.blob,
     )
-    return _answer(request, plan.size, etag, changed(row.attributes), result)
+    return _answer(request, bucket, result, size=plan.size, etag=etag, attributes=changed(row.attributes))
 
 
 def check_append(request: Request, row: ObjectRow) -> Algorithm | None:
@@ -219,13 +221,20 @@ def _checksum(row: ObjectRow, stored: StoredBlob, plan: appending.AppendPlan) ->
     return checksum_of_parts(UploadChecksum(kind.algorithm, "COMPOSITE"), plan.parts)
 
 
-def _answer(request: Request, size: int, etag: str, attributes: Attributes, result: PutResult) -> Response:
+def _answer(
+    request: Request, bucket: Bucket, result: PutResult, *, size: int, etag: str, attributes: Attributes
+) -> Response:
+    assert request.key is not None
     checksum = attributes.checksum
+    expiration = new_expiration_header(
+        bucket, request.key, size=size, modified_ms=result.modified_ms, attributes=attributes
+    )
     return Response(
         headers=[
             header("etag", f'"{etag}"'),
             header("x-amz-object-size", str(size)),
             *version_headers(result.version_id),
+            *([header("x-amz-expiration", expiration)] if expiration else []),
             *response_headers(attributes.encryption, request),
             *(() if checksum is None else checksum_headers(checksum)),
         ]

@@ -27,11 +27,12 @@ from s3front import errors
 from s3front.body import read_body
 from s3front.encryption.requests import for_part, response_headers
 from s3front.handlers.buckets import require_bucket
+from s3front.handlers.lifecycle import new_expiration_header
 from s3front.handlers.multipart import upload_checksum_of
 from s3front.handlers.one_version import version_headers
 from s3front.limits import OBJECT_BYTES_MAX, PART_BYTES_MIN, PART_NUMBER_MAX, XML_BODY_BYTES_MAX
 from s3front.request import Request
-from s3front.response import Response, xml_response
+from s3front.response import Response, header, xml_response
 from s3front.services import FrontServices
 from s3front.wire import checksums, xml
 from s3front.wire.checksums import Algorithm, UploadChecksum
@@ -117,7 +118,13 @@ async def _complete_once(
     result = await services.catalog.write(
         partial(uploads.complete, plan=plan, etag=etag, attributes=attributes, condition=condition)
     )
-    return _completed(request, bucket, etag, attributes, result.version_id)
+    response = _completed(request, bucket, etag, attributes, result.version_id)
+    expiration = new_expiration_header(
+        bucket, request.key, size=plan.size, modified_ms=result.modified_ms, attributes=attributes
+    )
+    if expiration is not None:
+        response.headers.append(header("x-amz-expiration", expiration))
+    return response
 
 
 async def _answer_again(services: FrontServices, request: Request, bucket: Bucket, body: bytes) -> Response:

@@ -19,12 +19,13 @@ from catalog.model import (
     Condition,
     NewBlob,
     ObjectRow,
+    PartRef,
     PutResult,
     RequestedPart,
     Versioning,
 )
 from catalog.statement import Statement
-from tests.catalog.making import Clock, copy, new_blob, put, source_of
+from tests.catalog.making import Clock, SqliteStore, copy, new_blob, put, source_of
 from tests.model.books import check_books
 
 KEY = b"key"
@@ -285,3 +286,23 @@ async def test_the_first_piece_replaces_nothing(catalog: Catalog, bucket_id: int
     told = await asyncio.gather(create(), create(), return_exceptions=True)
     assert [type(one) for one in told] == [PutResult, Changed]
     await _books(catalog, bucket_id)
+
+
+async def test_a_reader_between_row_and_manifest_looks_again(
+    catalog: Catalog, bucket_id: int, store: SqliteStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process appends just then, and the manifest that the row names is gone at once. Red when the reader takes
+    that for an object that is not there."""
+    other = store.open(clock)
+    await other.start()
+    await _upload(catalog, bucket_id, [1, 2])
+    read = catalog.manifest
+
+    async def late(blob_id: bytes) -> tuple[PartRef, ...] | None:
+        monkeypatch.setattr(catalog, "manifest", read)
+        await _append(other, bucket_id)
+        return await read(blob_id)
+
+    monkeypatch.setattr(catalog, "manifest", late)
+    assert [part.number for part in (await _current(catalog, bucket_id)).blob.manifest or ()] == [1, 2, 3]
+    await other.close()

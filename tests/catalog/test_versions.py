@@ -1,8 +1,10 @@
 """Versions of one key: enabled, suspended, null versions, delete markers, and what becomes current (S13, S14)."""
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
-from catalog import buckets, lookup, objects, usage, version_listing, work
+from catalog import buckets, lifecycle, lookup, objects, usage, version_listing, work
 from catalog.engine import Catalog
 from catalog.errors import (
     Changed,
@@ -270,6 +272,67 @@ async def test_a_rename_moves_no_bytes_and_leaves_nothing_behind(catalog: Catalo
     assert await _garbage(catalog) == set()
     with pytest.raises(Changed):
         await rename(source)
+
+
+async def _rename(catalog: Catalog, bucket_id: int, source: Source, key: bytes) -> None:
+    await catalog.write(
+        lambda tx: objects.rename(
+            tx,
+            source=source,
+            bucket_id=bucket_id,
+            key=key,
+            etag="e",
+            content_type="t",
+            attributes=NO_ATTRIBUTES,
+        )
+    )
+
+
+async def test_a_rename_takes_the_current_version_only(catalog: Catalog, bucket_id: int) -> None:
+    """Where versions stay, the source is still there when a newer one was put. Red when it was renamed all the same,
+    and the newer version hidden under the delete marker (S14)."""
+    await _set(catalog, bucket_id, Versioning.ENABLED)
+    await _put(catalog, bucket_id)
+    source = await source_of(catalog, bucket_id, KEY)
+    newer = await _put(catalog, bucket_id)
+    with pytest.raises(Changed):
+        await _rename(catalog, bucket_id, source, b"new")
+    row = await lookup.lookup(catalog, bucket_id, KEY)
+    assert row is not None
+    assert row.version_id == newer
+    assert await lookup.lookup(catalog, bucket_id, b"new") is None
+
+
+async def test_a_rename_needs_no_room_for_what_it_moves(catalog: Catalog, bucket_id: int) -> None:
+    """Red when the quota had to hold the object twice; with versions it does, for both stay."""
+    await catalog.write(lambda tx: buckets.set_quota(tx, bucket_id, 15))
+    await _put(catalog, bucket_id)
+    await _rename(catalog, bucket_id, await source_of(catalog, bucket_id, KEY), b"new")
+    assert await lookup.lookup(catalog, bucket_id, b"new") is not None
+    assert await _garbage(catalog) == set()
+    await _set(catalog, bucket_id, Versioning.ENABLED)
+    with pytest.raises(QuotaExceeded):
+        await _rename(catalog, bucket_id, await source_of(catalog, bucket_id, b"new"), KEY)
+
+
+@pytest.mark.parametrize("replacing", [_put, _delete], ids=["put", "delete"])
+async def test_what_is_noncurrent_stays_so_since_it_was(
+    catalog: Catalog, bucket_id: int, clock: Clock, replacing: Callable[[Catalog, int], Awaitable[object]]
+) -> None:
+    """Replacing the null version above an older one does not make that one younger, so that a rule's days run out.
+    Red when each delete of a key in a suspended bucket began them anew."""
+    await _set(catalog, bucket_id, Versioning.ENABLED)
+    await _put(catalog, bucket_id)
+    await _set(catalog, bucket_id, Versioning.SUSPENDED)
+    since_ms = clock.now_ms
+    await _delete(catalog, bucket_id)
+    clock.now_ms += 1000
+    await replacing(catalog, bucket_id)
+    await _delete(catalog, bucket_id)
+    (oldest,) = await catalog.read(
+        lambda reader: lifecycle.oldest_older(reader, bucket_id, KEY, after=-1, limit=1)
+    )
+    assert oldest.noncurrent_ms == since_ms
 
 
 async def test_a_quota_counts_all_versions(catalog: Catalog, bucket_id: int) -> None:

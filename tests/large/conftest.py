@@ -66,7 +66,7 @@ class Front:
             self.catalog._writer_connection.set_trace_callback(None)
 
     def read(self, function: Callable[[Reader], T]) -> tuple[T, int]:
-        """The same for a scan; the cost is what the database itself counts, steps of its machine in tens."""
+        """The same for a scan; the cost is in steps of the database's machine, which it counts itself."""
         steps = 0
 
         def step() -> int:
@@ -76,11 +76,12 @@ class Front:
 
         def counted(reader: Reader) -> T:
             connection = reader._cursor.connection  # type: ignore[attr-defined]
-            connection.set_progress_handler(step, 10)
+            function(reader)  # a connection reads the schema with its first statement
+            connection.set_progress_handler(step, 1)
             try:
                 return function(reader)
             finally:
-                connection.set_progress_handler(None, 10)
+                connection.set_progress_handler(None, 1)
 
         return self.run(self.catalog.read(counted)), steps
 

@@ -194,3 +194,17 @@ def test_an_encrypted_object_is_appended_to(s3: Any, kind: str) -> None:
         with pytest.raises(ClientError) as caught:
             append(s3, 170_001, b"x", **other)
         assert refusal(caught) == (400, "InvalidRequest")
+
+
+def test_answers_tell_when_a_rule_ends_it(s3: Any) -> None:
+    """As a PUT does: so do an append and a completed upload."""
+    bucket = "append-expiring"
+    s3.create_bucket(Bucket=bucket)
+    rule = {"ID": "soon", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 3}}
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})
+    told = [append(s3, 0, b"one", bucket)["Expiration"], append(s3, 3, b"two", bucket)["Expiration"]]
+    name = {"Bucket": bucket, "Key": KEY}
+    name["UploadId"] = s3.create_multipart_upload(**name)["UploadId"]
+    part = {"PartNumber": 1, "ETag": s3.upload_part(**name, PartNumber=1, Body=b"x")["ETag"]}
+    told.append(s3.complete_multipart_upload(**name, MultipartUpload={"Parts": [part]})["Expiration"])
+    assert all('rule-id="soon"' in one for one in told)

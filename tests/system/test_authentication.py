@@ -156,6 +156,8 @@ def test_expired_presigned_url(store: Store, s3: Any) -> None:
 def test_anonymous_requests(store: Store, s3: Any) -> None:
     assert open_url(f"{store.endpoint}/{BUCKET}/k")[:2] == (403, "AccessDenied")
     assert open_url(f"{store.endpoint}/")[:2] == (403, "AccessDenied")
+    # That a bucket is not there is told to anybody, as on AWS.
+    assert open_url(f"{store.endpoint}/no-such-bucket/k")[:2] == (404, "NoSuchBucket")
 
 
 def test_errors_never_show_the_secret(store: Store, s3: Any) -> None:
