@@ -122,8 +122,9 @@ def check_quota(tx: Transaction, bucket_id: int, quota_bytes: int, more_bytes: i
 
 async def check_before_body(catalog: Catalog, bucket: Bucket, key: bytes, size: int) -> None:
     """Whether a PUT of `size` bytes would keep within the quota as things are now, so that what can't be committed
-    need not be sent. The transaction decides (`check_quota`). Raises QuotaExceeded."""
-    if bucket.quota_bytes is None:
+    need not be sent. The transaction decides (`check_quota`), and it alone where versioning is suspended: the null
+    version, which makes room there, may lie among the older ones. Raises QuotaExceeded."""
+    if bucket.quota_bytes is None or bucket.versioning is Versioning.SUSPENDED:
         return
     rows = await catalog.point(_BEFORE_PUT, (key, bucket.id))
     used_bytes, replaced_bytes = rows[0] if rows else (0, None)

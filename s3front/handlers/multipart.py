@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from catalog import uploads
+from catalog import upload_listing, uploads
 from catalog.model import PartRow, UploadRow
 from s3front import errors
 from s3front.blob_store import store_blob
@@ -148,7 +148,7 @@ async def list_parts(services: FrontServices, request: Request) -> Response:
     limit = integer_parameter(request, "max-parts", default=LIST_KEYS_MAX, least=0, most=LIST_KEYS_MAX)
     marker = integer_parameter(request, "part-number-marker", default=0, least=0, most=PART_NUMBER_MAX)
     page = await services.catalog.read(
-        lambda reader: uploads.list_parts(reader, upload.number, after=marker, limit=limit)
+        lambda reader: upload_listing.list_parts(reader, upload.number, after=marker, limit=limit)
     )
     return xml_response(
         document(
@@ -190,7 +190,7 @@ async def list_multipart_uploads(services: FrontServices, request: Request) -> R
     prefix, delimiter = query.get("prefix", "").encode(), query.get("delimiter", "").encode()
     key_marker, upload_marker = query.get("key-marker", "").encode(), query.get("upload-id-marker", "")
     page = await services.catalog.read(
-        lambda reader: uploads.list_uploads(
+        lambda reader: upload_listing.list_uploads(
             reader,
             bucket_id=bucket.id,
             prefix=prefix,

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from catalog import buckets, lookup, objects, sweeping, uploads, work
+from catalog import buckets, lookup, objects, sweeping, upload_listing, uploads, work
 from catalog.engine import Catalog
 from catalog.errors import (
     Changed,
@@ -100,10 +100,12 @@ async def test_an_upload_from_begin_to_end(catalog: Catalog, bucket_id: int, clo
     await _part(catalog, upload, 2, unused)
     assert (await uploads.get(catalog, bucket_id, b"key", upload.upload_id)).revision == 4
     assert await _garbage_ids(catalog) == {replaced.id}
-    page = await catalog.read(lambda reader: uploads.list_parts(reader, upload.number, limit=2))
+    page = await catalog.read(lambda reader: upload_listing.list_parts(reader, upload.number, limit=2))
     assert ([part.number for part in page.parts], page.truncated) == ([1, 2], True)
     assert page.parts[0] == parts[1]
-    page = await catalog.read(lambda reader: uploads.list_parts(reader, upload.number, after=2, limit=2))
+    page = await catalog.read(
+        lambda reader: upload_listing.list_parts(reader, upload.number, after=2, limit=2)
+    )
     assert ([part.number for part in page.parts], page.truncated) == ([3], False)
 
     result = await _complete(catalog, await _plan(catalog, upload, [parts[1], parts[3]]))
@@ -323,7 +325,7 @@ async def test_uploads_are_listed_by_key_and_age(catalog: Catalog, bucket_id: in
         key_marker, upload_id_marker = b"", ""
         while True:
             one_page = partial(
-                uploads.list_uploads,
+                upload_listing.list_uploads,
                 bucket_id=bucket_id,
                 delimiter=delimiter,
                 key_marker=key_marker,
@@ -342,7 +344,9 @@ async def test_uploads_are_listed_by_key_and_age(catalog: Catalog, bucket_id: in
         assert await whole(limit, b"") == (expected, [])
         assert await whole(limit, b"/") == ([one for one in expected if b"/" not in one[0]], [b"b/"])
     page = await catalog.read(
-        lambda reader: uploads.list_uploads(reader, bucket_id=bucket_id, prefix=b"b", key_marker=b"b/1")
+        lambda reader: upload_listing.list_uploads(
+            reader, bucket_id=bucket_id, prefix=b"b", key_marker=b"b/1"
+        )
     )
     assert {entry.key for entry in page.entries} == {b"b/2"}
     assert (page.entries[0].owner, page.entries[0].checksum_algorithm) == ("owner", "CRC32")

@@ -337,7 +337,8 @@ async def test_what_is_noncurrent_stays_so_since_it_was(
 
 async def test_a_quota_counts_all_versions(catalog: Catalog, bucket_id: int) -> None:
     """An overwrite adds its bytes where the old version stays, and replaces them where the null version is replaced.
-    Red when the current version was taken for replaced."""
+    Red when the current version was taken for replaced, and when the early check let a suspended bucket replace none.
+    """
     await catalog.write(lambda tx: buckets.set_quota(tx, bucket_id, 25))
     await _set(catalog, bucket_id, Versioning.ENABLED)
     await _put(catalog, bucket_id)
@@ -350,6 +351,9 @@ async def test_a_quota_counts_all_versions(catalog: Catalog, bucket_id: int) -> 
         await usage.check_before_body(catalog, bucket, KEY, 10)
     await _set(catalog, bucket_id, Versioning.SUSPENDED)
     await _put(catalog, bucket_id, size=5)
+    bucket = await buckets.get(catalog, "bucket")
+    assert bucket is not None
+    await usage.check_before_body(catalog, bucket, KEY, 5)
     await _put(catalog, bucket_id, size=5)
     with pytest.raises(QuotaExceeded):
         await _put(catalog, bucket_id, size=6)
