@@ -31,6 +31,10 @@ from s3front.operations_refused import REFUSED
 from s3front.operations_stored import ACCESS, STORED
 from s3front.request import Request
 
+_APPENDS = (
+    "Appending (`x-amz-write-offset-bytes`) works in every bucket; AWS has it in directory buckets only. A copy does not "
+    "reset the count of parts."
+)
 _LISTS_IGNORED = "Access control lists in its headers are ignored: everything stays private."
 _CLASSES = "Of the storage classes only REDUCED_REDUNDANCY is stored otherwise than STANDARD."
 
@@ -59,7 +63,7 @@ _DONE: tuple[Operation, ...] = (
         "object",
         "s3:PutObject",
         objects_put.put_object,
-        note=f"{_CLASSES} {_LISTS_IGNORED}",
+        note=f"{_CLASSES} {_LISTS_IGNORED} {_APPENDS}",
     ),
     Operation("GetObject", "GET", "object", "s3:GetObject", objects_get.get_object),
     Operation("HeadObject", "HEAD", "object", "s3:GetObject", objects_get.head_object),
