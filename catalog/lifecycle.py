@@ -73,6 +73,8 @@ _OLDEST_UPLOADS = Statement(
     "limit",
 )
 
+IN_SLICES_MS = 1
+"""In place of a time: the key is due, and some of its versions have been looked at since it was last noted."""
 ANY_NUMBER = 1 << 62
 """Of newer noncurrent versions: more than any rule spares."""
 
@@ -191,11 +193,26 @@ def earliest(times_ms: Iterable[int | None]) -> int | None:
 
 def note(tx: Transaction, bucket_id: int, key: bytes, due_ms: int) -> None:
     """Look at the key at `due_ms`, or before if that is noted already."""
-    row = tx.row(_DUE_OF, (bucket_id, key))
-    if row is None:
+    noted_ms = due_of(tx, bucket_id, key)
+    if noted_ms is None:
         tx.execute(_INSERT, (bucket_id, key, due_ms))
-    elif due_ms < row[0]:
+    elif noted_ms == IN_SLICES_MS:  # still due, but the slices behind those looked at see that there is something new
+        tx.execute(_SET, (min(due_ms, tx.now_ms), bucket_id, key))
+    elif due_ms < noted_ms:
         tx.execute(_SET, (due_ms, bucket_id, key))
+
+
+def due_of(tx: Transaction, bucket_id: int, key: bytes) -> int | None:
+    """When the key is to be looked at; None: never."""
+    row = tx.row(_DUE_OF, (bucket_id, key))
+    return None if row is None else row[0]
+
+
+def emptied(tx: Transaction, bucket_id: int, key: bytes) -> None:
+    """No version of the key is left: there is nothing to look at, unless an upload is open. Else the queue would grow
+    by each key that is written and deleted, for as long as the rules give it."""
+    if not oldest_uploads(tx, bucket_id, key, after="", limit=1):
+        tx.execute(_DROP, (bucket_id, key))
 
 
 def looked_at(tx: Transaction, bucket_id: int, key: bytes, next_ms: int | None) -> None:

@@ -26,6 +26,7 @@ CLOCK_AHEAD_MS_MAX = 60_000
 
 _UNREADABLE_WAIT_MS = 3_600_000
 _LOCKED_WAIT_MS_MIN = 1000
+_NOTED_WAIT_MS = 60_000
 
 
 class Move(Struct, frozen=True):
@@ -67,15 +68,23 @@ def look(
     if rules is None:
         lifecycle.looked_at(tx, bucket_id, key, None)
         return Looked()
-    visit = _Visit(tx, (bucket_id, key), rules, clock_ms(tx, wall_ms))
+    now_ms = clock_ms(tx, wall_ms)
+    visit = _Visit(tx, (bucket_id, key), rules, now_ms)
+    noted = False
     if earlier is not None:
         visit.due.append(earlier.next_ms)
+        noted = lifecycle.due_of(tx, bucket_id, key) != lifecycle.IN_SLICES_MS
     after = visit.noncurrent(-1 if earlier is None or earlier.after is None else earlier.after, limit)
     if after is None:
         visit.newest()
         visit.uploads(limit)
+    if noted:  # perhaps for the sake of a version that an earlier look has passed
+        visit.due.append(now_ms + _NOTED_WAIT_MS)
     found = visit.looked(after)
-    if found.after is None and not found.moves:
+    if found.after is not None:
+        if not noted:
+            lifecycle.looked_at(tx, bucket_id, key, lifecycle.IN_SLICES_MS)
+    elif not found.moves:
         # Not earlier: the removals above have noted the key as any client's would have.
         lifecycle.looked_at(tx, bucket_id, key, found.next_ms)
         if visit.expired_current:

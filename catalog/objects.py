@@ -218,6 +218,7 @@ def delete(
             assert current.size is not None
             version_rows.delete_current(tx, bucket_id, key, deleted_bytes=current.size)
             blobs.release(tx, current.blob_id)
+            _forget(tx, current, bucket_id, key)
         return DeleteResult(existed)
     replaced = _replaced(tx, current, bucket_id, key)
     sequence = versions.next_sequence(tx, current, bucket_id, key)
@@ -254,9 +255,13 @@ def delete_version(
         versions.check_condition(condition, found.etag, found.modified_ms, found.size)
     locks.check_removable(tx, unpack_attributes(found.attributes), bypass_governance=bypass_governance)
     _remove(tx, bucket_id, key, found)
+    is_left = True
     if found.is_current or current.sequence is None:
-        _promote_newest(tx, bucket_id, key)
-    _note(tx, current, bucket_id, key)
+        is_left = _promote_newest(tx, bucket_id, key)
+    if is_left:
+        _note(tx, current, bucket_id, key)
+    else:
+        _forget(tx, current, bucket_id, key)
     return DeleteResult(existed=True, version_id=version_id, delete_marker=found.blob_id is None)
 
 
@@ -275,16 +280,17 @@ def _remove_older(tx: Transaction, bucket_id: int, key: bytes, version: Version)
         blobs.release(tx, version.blob_id)
 
 
-def _promote_newest(tx: Transaction, bucket_id: int, key: bytes) -> None:
-    """Make the newest of the versions left the current one, if it is no delete marker."""
+def _promote_newest(tx: Transaction, bucket_id: int, key: bytes) -> bool:
+    """Make the newest of the versions left the current one, if it is no delete marker. False when none is left."""
     row = tx.row(versions.NEWEST_OLDER, (bucket_id, key))
     if row is None:
-        return
+        return False
     newest = Version(*row)
     if newest.blob_id is None:
         version_rows.set_newest(tx, bucket_id, key, newest.sequence)
     else:
         version_rows.promote(tx, bucket_id, key, newest.sequence)
+    return True
 
 
 def _outdate_marker(tx: Transaction, bucket_id: int, key: bytes) -> None:
@@ -363,3 +369,9 @@ def _note(tx: Transaction, current: Target, bucket_id: int, key: bytes, changed:
     version whose attributes are others now."""
     if current.configuration is not None:
         lifecycle.noted(tx, bucket_id, key, unpack_actions(current.configuration), changed)
+
+
+def _forget(tx: Transaction, current: Target, bucket_id: int, key: bytes) -> None:
+    """Of the key no version is left."""
+    if current.configuration is not None and unpack_actions(current.configuration).lifecycle:
+        lifecycle.emptied(tx, bucket_id, key)

@@ -32,8 +32,8 @@ from s3front.operations_stored import ACCESS, STORED
 from s3front.request import Request
 
 _APPENDS = (
-    "Appending (`x-amz-write-offset-bytes`) works in every bucket; AWS has it in directory buckets only. A copy does not "
-    "reset the count of parts."
+    "Appending (`x-amz-write-offset-bytes`) works in every bucket; AWS has it in directory buckets only. A copy does "
+    "not reset the count of parts."
 )
 _LISTS_IGNORED = "Access control lists in its headers are ignored: everything stays private."
 _CLASSES = "Of the storage classes only REDUCED_REDUNDANCY is stored otherwise than STANDARD."

@@ -93,12 +93,16 @@ class Lifecycle:
         """To their storage classes. False when that was not to be had: the key is looked at again later."""
         for move in looked.moves:
             try:
-                self._tally.moved += await self._transitions.move(self._tenure, *key, move)
+                moved = await self._transitions.move(self._tenure, *key, move)
             except LeaseLost:
                 raise
             except (CatalogError, ClusterError) as error:
                 await self._postpone(key, f"a version can't go to {move.storage_class}: {error}")
                 return False
+            if not moved:  # mostly a client was first; where rows are missing, each look would end like this
+                await self._postpone(key, f"a version for {move.storage_class} is not what it was")
+                return False
+            self._tally.moved += 1
         return True
 
     async def _postpone(self, key: Key, reason: str) -> None:

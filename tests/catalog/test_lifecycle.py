@@ -180,6 +180,58 @@ async def test_an_older_version_whose_tags_change_is_noted(world: World) -> None
 # -- looking -------------------------------------------------------------------------------------------------
 
 
+async def test_what_is_noted_between_two_slices_is_not_forgotten(world: World) -> None:
+    """A version that the first slice has passed gets the rule's tag before the last one. Red when the last one dropped
+    the key: the version never expired."""
+    await world.set_versioning()
+    await world.set_rules(_rule(noncurrent_days=1, tags=(("a", "1"),)))
+    oldest, *_ = [await world.put() for _ in range(5)]
+    await world.pass_days(3)
+    looked = await world.look(limit=2)
+    await world.change(oldest, tags={"a": "1"})
+    while looked.after is not None:
+        looked = await world.look(limit=2, earlier=looked)
+    await world.pass_days(1)
+    assert (await world.work()).expired == 1
+    assert await world.queue() == {}, "and then it is at rest"
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+async def test_a_key_of_which_nothing_is_left_leaves_the_queue(world: World, *, versioned: bool) -> None:
+    """Unless an upload is open. Red when it stayed until the rule's day: the queue grew by each key ever deleted."""
+    if versioned:
+        await world.set_versioning()
+    await world.set_rules(_rule(expiration_days=3650, abort_upload_days=7))
+
+    async def put_and_remove() -> None:
+        version_id = await world.put()
+        assert KEY in await world.queue()
+        await world.catalog.write(
+            lambda tx: objects.delete_version(
+                tx, bucket_id=world.bucket_id, key=KEY, version_id=version_id or "null"
+            )
+        )
+
+    await put_and_remove()
+    assert await world.queue() == {}
+    if not versioned:
+        await world.put()
+        await world.delete()
+        assert await world.queue() == {}
+    await world.catalog.write(
+        lambda tx: uploads.create(
+            tx,
+            bucket_id=world.bucket_id,
+            key=KEY,
+            owner="o",
+            content_type="t",
+            attributes=NO_ATTRIBUTES,
+        )
+    )
+    await put_and_remove()
+    assert KEY in await world.queue()
+
+
 async def test_an_object_expires_when_it_is_due_and_not_before(world: World) -> None:
     await world.set_rules(_rule(expiration_days=1))
     await world.put()

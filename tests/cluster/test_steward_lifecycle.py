@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -305,3 +306,30 @@ async def test_what_cant_move_now_waits_and_holds_up_nobody(
     world.pass_time(60)
     await _drive(lifecycle)
     assert (await _object(world, b"1")).attributes.storage_class == REDUCED
+
+
+async def test_a_version_whose_parts_are_missing_does_not_keep_the_steward_busy(world: World) -> None:
+    """A damaged catalog: the manifest names a blob without a row. Red when the steward looked at the key again without
+    a pause, for ever, and at no other any more."""
+    lost = PartRef(1, bytes(16), STRIPE, "etag", None)
+
+    def put(tx: Transaction) -> None:
+        objects.replace(
+            tx,
+            versions.target(tx, world.bucket_id, KEY, None),
+            bucket_id=world.bucket_id,
+            key=KEY,
+            blob_id=blobs.add_composite(tx, STRIPE, 1, blobs.pack_manifest((lost,))),
+            size=STRIPE,
+            etag="etag-1",
+            content_type="",
+            attributes=Attributes(),
+        )
+
+    await world.catalog.write(put)
+    await world.put(b"other", STRIPE)
+    await _set_rules(world, _rule(transitions=(Transition(REDUCED, 1),)))
+    await _pass_days(world, 3)
+    async with asyncio.timeout(5):
+        await _drive(Lifecycle(_services(world), await world.tenure()))
+    assert (await _object(world, b"other")).attributes.storage_class == REDUCED
