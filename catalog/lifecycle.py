@@ -196,7 +196,7 @@ def note(tx: Transaction, bucket_id: int, key: bytes, due_ms: int) -> None:
     noted_ms = due_of(tx, bucket_id, key)
     if noted_ms is None:
         tx.execute(_INSERT, (bucket_id, key, due_ms))
-    elif noted_ms == IN_SLICES_MS:  # still due, but the slices behind those looked at see that there is something new
+    elif noted_ms == IN_SLICES_MS:  # as due as before, and the slices to come see that there is something new
         tx.execute(_SET, (min(due_ms, tx.now_ms), bucket_id, key))
     elif due_ms < noted_ms:
         tx.execute(_SET, (due_ms, bucket_id, key))

@@ -1,4 +1,4 @@
-"""What an access key may do: its role, which is all there is to decide by so far."""
+"""What an access key may do: its role, which is all there is to decide by."""
 
 from __future__ import annotations
 

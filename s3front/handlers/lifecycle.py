@@ -93,7 +93,7 @@ def _minimum_size(value: str) -> tuple[bytes, bytes]:
     return header(MINIMUM_SIZE_HEADER, value or ALL_CLASSES_128K)
 
 
-def expiration_header(bucket: Bucket, row: ObjectRow, services: FrontServices) -> str | None:
+def expiration_header(bucket: Bucket, row: ObjectRow) -> str | None:
     """``x-amz-expiration`` of a current version; None where no rule expires it."""
     return new_expiration_header(
         bucket, row.key, size=row.size, modified_ms=row.modified_ms, attributes=row.attributes

@@ -122,7 +122,7 @@ def _prepare(
     if bucket.is_versioned:
         headers.append(header("x-amz-version-id", row.version_id or NULL_VERSION))
     if bucket.actions.lifecycle and "versionId" not in request.query:
-        expiration = expiration_header(bucket, row, services)
+        expiration = expiration_header(bucket, row)
         if expiration is not None:
             headers.append(header("x-amz-expiration", expiration))
     conditions = read_conditions(request.headers)

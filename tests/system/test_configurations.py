@@ -384,8 +384,8 @@ def test_what_is_refused_changes_nothing(s3: Any, bucket: str) -> None:
             lambda: s3.get_bucket_metadata_configuration(Bucket=bucket),
             lambda: s3.delete_bucket_metadata_table_configuration(Bucket=bucket),
         ],
+        (404, "NoSuchKey"): [lambda: s3.get_object_torrent(**name)],
         (405, "MethodNotAllowed"): [
-            lambda: s3.get_object_torrent(**name),
             lambda: s3.select_object_content(
                 **name,
                 Expression="SELECT 1",
