@@ -2,7 +2,7 @@
 
 import msgspec
 
-from catalog.model import Run
+from catalog.model import NewBlob, Run
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -20,3 +20,18 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     nodes: tuple[int, ...]
     stripes: int
     runs: tuple[Run, ...] = ()
+
+    def as_new_blob(self, transform: int = 0, seal: bytes | None = None) -> NewBlob:
+        """The catalog's view of the blob; `transform` and `seal` as in `BlobRow`."""
+        return NewBlob(
+            id=self.blob_id,
+            size=self.size,
+            k=self.k,
+            m=self.m,
+            stripe_bytes=self.stripe_bytes,
+            nodes=self.nodes,
+            stripes=self.stripes,
+            runs=self.runs,
+            transform=transform,
+            seal=seal,
+        )

@@ -194,18 +194,7 @@ def upload_epoch(services: FrontServices) -> int:
 
 def new_blob(receipt: Receipt, seal: bytes | None = None) -> NewBlob:
     """The catalog's view of a written blob; `seal` is what its key was derived with, if it is sealed."""
-    return NewBlob(
-        id=receipt.blob_id,
-        size=receipt.size,
-        k=receipt.k,
-        m=receipt.m,
-        stripe_bytes=receipt.stripe_bytes,
-        nodes=receipt.nodes,
-        stripes=receipt.stripes,
-        runs=receipt.runs,
-        transform=0 if seal is None else sealed_form.TRANSFORM,
-        seal=seal,
-    )
+    return receipt.as_new_blob(0 if seal is None else sealed_form.TRANSFORM, seal)
 
 
 def abandon(services: FrontServices, receipt: Receipt | None) -> None:

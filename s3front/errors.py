@@ -411,7 +411,9 @@ class TooManyBuckets(S3Error):
 
 class TooManyParts(S3Error):
     status = 400
-    message = "You have attempted to add more parts than the maximum of 10000 that are allowed for this object."
+    message = (
+        "You have attempted to add more parts than the maximum of 10000 that are allowed for this object."
+    )
 
 
 class UnexpectedContent(S3Error):

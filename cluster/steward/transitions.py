@@ -123,18 +123,7 @@ class Transitions:
         catalog = self._services.catalog
 
         def as_new(receipt: Receipt) -> NewBlob:
-            return NewBlob(
-                id=receipt.blob_id,
-                size=receipt.size,
-                k=receipt.k,
-                m=receipt.m,
-                stripe_bytes=receipt.stripe_bytes,
-                nodes=receipt.nodes,
-                stripes=receipt.stripes,
-                runs=receipt.runs,
-                transform=blob.transform,
-                seal=blob.seal,
-            )
+            return receipt.as_new_blob(blob.transform, blob.seal)
 
         writer = BlobWriter(
             self._services.nodes,

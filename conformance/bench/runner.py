@@ -23,7 +23,7 @@ from conformance.bench.onlookers import onlooker
 from conformance.bench.plan import Endpoint
 from conformance.bench.profiles import PROFILES, Profile
 from conformance.bench.results import Run
-from conformance.bench.session import NotSupported, Onlooker, Options, Session
+from conformance.bench.session import NotSupported, Options, Session
 from conformance.bench.target import Target, TargetFailed, running_store
 
 FAILURE_OBJECTS = 1000
@@ -74,7 +74,7 @@ def run_profile(asked: Asked) -> tuple[Run, str]:
             session = Session(_endpoint(asked, asked.url), options, watching)
             _make_bucket(session)
             return _carry_out(asked, session, None, 0.0)
-        with _own_store(asked, watching) as (target, disk_sync_ms):
+        with _own_store(asked) as (target, disk_sync_ms):
             session = Session(target.endpoint, options, watching)
             _make_bucket(session)
             return _carry_out(asked, session, target, disk_sync_ms)
@@ -112,7 +112,7 @@ def _carry_out(asked: Asked, session: Session, target: Target | None, disk_sync_
 
 
 @contextlib.contextmanager
-def _own_store(asked: Asked, watching: Onlooker) -> Iterator[tuple[Target, float]]:
+def _own_store(asked: Asked) -> Iterator[tuple[Target, float]]:
     """A new store in a temporary directory, and the time of a sync there."""
     try:
         made = tempfile.TemporaryDirectory(prefix="trivet-bench-", dir=asked.folder)

@@ -70,7 +70,7 @@ async def multipart(
 async def add_older(
     catalog: Catalog, bucket_id: int, place: usedby.Place, *named: str | bytes | None
 ) -> None:
-    """A version as issue 6 will leave it behind, by its id and its blob; without a blob it is a delete marker."""
+    """A version that is not the current one, by its id and its blob; without a blob it is a delete marker."""
     (key, sequence), (version_id, blob_id) = place, named
     values = (
         bucket_id,

@@ -16,7 +16,6 @@ from cluster.blob_reader import BlobReader
 from cluster.blob_writer import BlobIds, BlobWriter
 from cluster.budget import ByteBudget
 from cluster.placement import copies
-from cluster.receipt import Receipt
 from cluster.steward.extras import ExtraCollector
 from cluster.steward.plan import geometry_of
 from cluster.steward.repairer import Repairer
@@ -90,7 +89,7 @@ class World:
         content = os.urandom(size)
         receipt = await self.writer.write(body(content), epoch=epoch, size_hint=size)
         self.bytes_of[receipt.blob_id] = content
-        return new_blob(receipt)
+        return receipt.as_new_blob()
 
     async def commit(self, key: bytes, blob: NewBlob) -> None:
         await self.catalog.write(
@@ -277,19 +276,6 @@ async def until_idle(repairer: Repairer, after: Callable[[], None] = lambda: Non
         async with repairer:
             while await repairer.step():
                 after()
-
-
-def new_blob(receipt: Receipt) -> NewBlob:
-    return NewBlob(
-        receipt.blob_id,
-        receipt.size,
-        receipt.k,
-        receipt.m,
-        receipt.stripe_bytes,
-        receipt.nodes,
-        receipt.stripes,
-        receipt.runs,
-    )
 
 
 def _info(row: NodeRow) -> NodeInfo:
