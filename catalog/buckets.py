@@ -10,8 +10,9 @@ import msgspec
 import sqlalchemy as sa
 
 from catalog import documents, schema, usage
+from catalog.bucket_model import BucketActions, LockConfiguration
 from catalog.errors import BucketExists, BucketNotEmpty, NoSuchBucket, RowDamaged, VersioningLocked
-from catalog.model import Bucket, BucketActions, LockConfiguration, Versioning
+from catalog.model import Bucket, Versioning
 from catalog.statement import Reader, Row, Statement, constant, page, parameter
 from catalog.sweeping import begin_sweep
 from catalog.transaction import Transaction

@@ -14,9 +14,9 @@ from msgspec import Struct
 
 from catalog import schema
 from catalog.attributes import unpack_attributes
+from catalog.bucket_model import BucketActions
 from catalog.errors import RowDamaged
 from catalog.lifecycle_rules import KeyRules, Outlook, Seen
-from catalog.model import BucketActions
 from catalog.statement import Reader, Row, Statement, constant, page, parameter
 from catalog.transaction import Transaction
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
-from catalog.model import BucketActions, LifecycleRule, Transition
+from catalog.bucket_model import BucketActions, LifecycleRule, Transition
 
 DAY_MS = 86_400_000
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from catalog import buckets, lifecycle, progress, schema
+from catalog.bucket_model import BucketActions
 from catalog.listing import successor
-from catalog.model import BucketActions
 from catalog.statement import Statement, constant, parameter
 from catalog.transaction import Transaction
 

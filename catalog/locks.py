@@ -7,8 +7,9 @@ that a wall clock that was set back shortens nothing.
 
 from __future__ import annotations
 
+from catalog.bucket_model import LockConfiguration
 from catalog.errors import ObjectLocked
-from catalog.model import Attributes, LockConfiguration, Retention
+from catalog.model import Attributes, Retention
 from catalog.transaction import Transaction
 
 GOVERNANCE = "GOVERNANCE"

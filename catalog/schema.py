@@ -60,8 +60,8 @@ buckets = Table(
     Column("quota_bytes", BigInteger),
     Column(
         "lock_default", LargeBinary
-    ),  # msgpack of model.LockConfiguration; NULL: object lock is not enabled
-    Column("configuration", LargeBinary),  # msgpack of model.BucketActions; NULL: nothing but defaults
+    ),  # msgpack of bucket_model.LockConfiguration; NULL: object lock is not enabled
+    Column("configuration", LargeBinary),  # msgpack of bucket_model.BucketActions; NULL: nothing but defaults
     sqlite_autoincrement=True,
 )
 

@@ -79,19 +79,9 @@ class AuthorizationQueryParametersError(S3Error):
     message = "The authorization query parameters that you provided are not valid."
 
 
-class ExpiredToken(S3Error):
-    status = 400
-    message = "The provided token has expired."
-
-
 class InvalidAccessKeyId(S3Error):
     status = 403
     message = "The AWS Access Key Id you provided does not exist in our records."
-
-
-class InvalidSecurity(S3Error):
-    status = 403
-    message = "The provided security credentials are not valid."
 
 
 class InvalidToken(S3Error):
@@ -206,14 +196,6 @@ class OperationAborted(S3Error):
     )
 
 
-class PermanentRedirect(S3Error):
-    status = 301
-    message = (
-        "The bucket you are attempting to access must be addressed using the specified endpoint. Please "
-        "send all future requests to this endpoint."
-    )
-
-
 class PreconditionFailed(S3Error):
     status = 412
     message = "At least one of the pre-conditions you specified did not hold"
@@ -224,14 +206,6 @@ class QuotaExceeded(S3Error):
 
     status = 403
     message = "The bucket's quota does not allow so many bytes; delete something or have the quota raised."
-
-
-class TemporaryRedirect(S3Error):
-    status = 307
-    message = (
-        "Please re-send this request to the specified temporary endpoint. Continue to use the original "
-        "request endpoint for future requests."
-    )
 
 
 # -- the request is wrong ------------------------------------------------------------------------------------
@@ -247,13 +221,6 @@ class EncryptionTypeMismatch(S3Error):
     message = (
         "The existing object was created with a different encryption type. Subsequent write requests must include "
         "the appropriate encryption parameters."
-    )
-
-
-class IllegalLocationConstraintException(S3Error):
-    status = 400
-    message = (
-        "The location constraint is incompatible for the region specific endpoint this request was sent to."
     )
 
 
@@ -356,16 +323,6 @@ class KMSNotFound(S3Error):
     message = "The key that is to encrypt the object does not exist."
 
 
-class MalformedPOSTRequest(S3Error):
-    status = 400
-    message = "The body of your POST request is not well-formed multipart/form-data."
-
-
-class MalformedPolicy(S3Error):
-    status = 400
-    message = "Policies must be valid JSON and the first byte must be '{'"
-
-
 class MalformedXML(S3Error):
     status = 400
     message = "The XML you provided was not well-formed or did not validate against our published schema"
@@ -404,11 +361,6 @@ class RequestHeaderSectionTooLarge(S3Error):
     message = "Your request header section exceeds the maximum allowed size."
 
 
-class TooManyBuckets(S3Error):
-    status = 400
-    message = "You have attempted to create more buckets than allowed"
-
-
 class TooManyParts(S3Error):
     status = 400
     message = (
@@ -419,11 +371,6 @@ class TooManyParts(S3Error):
 class UnexpectedContent(S3Error):
     status = 400
     message = "This request does not support content"
-
-
-class UnresolvableGrantByEmailAddress(S3Error):
-    status = 400
-    message = "The email address you provided does not match any account on record."
 
 
 # -- configurations that are not there, or can't be ----------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from catalog import buckets
-from catalog.model import DefaultEncryption
+from catalog.bucket_model import DefaultEncryption
 from s3front import errors
 from s3front.body import read_body
 from s3front.handlers.buckets import require_bucket

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 
 from catalog import buckets, documents
+from catalog.bucket_model import LockConfiguration
 from catalog.errors import BucketExists
-from catalog.model import Bucket, LockConfiguration, Versioning
+from catalog.model import Bucket, Versioning
 from catalog.transaction import Transaction
 from s3front import errors
 from s3front.body import read_body

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from msgspec import structs
 
 from catalog import buckets, lifecycle_walk
+from catalog.bucket_model import BucketActions, LifecycleRule
 from catalog.lifecycle_rules import (
     ALL_CLASSES_128K,
     DAY_MS,
@@ -14,7 +15,7 @@ from catalog.lifecycle_rules import (
     KeyRules,
     Seen,
 )
-from catalog.model import Attributes, Bucket, BucketActions, LifecycleRule, ObjectRow
+from catalog.model import Attributes, Bucket, ObjectRow
 from catalog.transaction import Transaction
 from cluster.reports.moments import FAR_MS
 from s3front import errors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from catalog.model import DefaultEncryption
+from catalog.bucket_model import DefaultEncryption
 from s3front.encryption.data_keys import SSE_C, SSE_KMS, SSE_S3
 from s3front.encryption.wanted import is_key_id
 from s3front.errors import InvalidArgument, MalformedXML

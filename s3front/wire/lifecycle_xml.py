@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from catalog.bucket_model import LifecycleRule, Transition
 from catalog.lifecycle_rules import DAY_MS, STORAGE_CLASSES
-from catalog.model import LifecycleRule, Transition
 from cluster.reports.moments import iso_at
 from s3front.errors import InvalidArgument, InvalidRequest, MalformedXML
 from s3front.limits import XML_BODY_BYTES_MAX

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from catalog.bucket_model import LockConfiguration
 from catalog.locks import MODES
-from catalog.model import LockConfiguration, Retention
+from catalog.model import Retention
 from cluster.reports.moments import iso_at
 from s3front.errors import InvalidRetentionPeriod, MalformedXML
 from s3front.limits import XML_BODY_BYTES_MAX

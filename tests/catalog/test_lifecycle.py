@@ -23,10 +23,11 @@ from catalog import (
     uploads,
     version_listing,
 )
+from catalog.bucket_model import BucketActions, LifecycleRule, Transition
 from catalog.engine import Catalog
 from catalog.lifecycle_rules import DAY_MS
 from catalog.lifecycle_work import Looked, Move
-from catalog.model import Attributes, BucketActions, LifecycleRule, Retention, Transition, Versioning
+from catalog.model import Attributes, Retention, Versioning
 from catalog.statement import Statement
 from catalog.transaction import Transaction
 from tests.catalog.making import NO_ATTRIBUTES, Clock, SqliteStore, new_blob, put

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from catalog.bucket_model import BucketActions, LifecycleRule, Transition
 from catalog.lifecycle_rules import (
     DAY_MS,
     STORAGE_CLASSES,
@@ -19,7 +20,6 @@ from catalog.lifecycle_rules import (
     Seen,
     days_after,
 )
-from catalog.model import BucketActions, LifecycleRule, Transition
 
 KEY = b"logs/2026"
 NOON_MS = 20_000 * DAY_MS + DAY_MS // 2

@@ -11,18 +11,11 @@ from hypothesis import strategies as st
 from pysqlite3 import dbapi2
 
 from catalog import buckets, lock_clock, locks, lookup, objects, version_listing
+from catalog.bucket_model import LockConfiguration
 from catalog.engine import Catalog
 from catalog.errors import BucketNotEmpty, ObjectLocked, RowDamaged, VersioningLocked
 from catalog.locks import COMPLIANCE, GOVERNANCE
-from catalog.model import (
-    Attributes,
-    LockConfiguration,
-    MarkerRow,
-    ObjectRow,
-    Retention,
-    Source,
-    Versioning,
-)
+from catalog.model import Attributes, MarkerRow, ObjectRow, Retention, Source, Versioning
 from catalog.transaction import Transaction
 from tests.catalog.making import Clock, SqliteStore, new_blob, put
 

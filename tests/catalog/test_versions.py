@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from catalog import buckets, lifecycle, lookup, objects, usage, version_listing, work
+from catalog.bucket_model import BucketActions, DefaultEncryption, LockConfiguration
 from catalog.engine import Catalog
 from catalog.errors import (
     Changed,
@@ -18,11 +19,8 @@ from catalog.errors import (
 )
 from catalog.model import (
     Attributes,
-    BucketActions,
     Condition,
-    DefaultEncryption,
     DeleteResult,
-    LockConfiguration,
     MarkerRow,
     ObjectRow,
     Retention,

@@ -13,10 +13,11 @@ import pytest_asyncio
 from msgspec import structs
 
 from catalog import blobs, buckets, lifecycle_walk, lock_clock, lookup, objects, versions
+from catalog.bucket_model import BucketActions, LifecycleRule, Transition
 from catalog.errors import CatalogBusy, LeaseLost
 from catalog.lifecycle_rules import DAY_MS
 from catalog.lifecycle_work import Move
-from catalog.model import Attributes, BucketActions, LifecycleRule, NewBlob, ObjectRow, PartRef, Transition
+from catalog.model import Attributes, NewBlob, ObjectRow, PartRef
 from catalog.transaction import Transaction
 from cluster.policies import StoragePolicies
 from cluster.steward.garbage import GarbageCollector

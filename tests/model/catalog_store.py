@@ -23,12 +23,12 @@ from catalog import (
     work,
 )
 from catalog import model as catalog_model
+from catalog.bucket_model import LockConfiguration
 from catalog.errors import CatalogError
 from catalog.model import (
     Attributes,
     Condition,
     DeleteResult,
-    LockConfiguration,
     MarkerRow,
     ObjectRow,
     RequestedPart,

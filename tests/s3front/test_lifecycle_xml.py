@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from catalog.bucket_model import BucketActions, LifecycleRule, Transition
 from catalog.lifecycle_rules import DAY_MS
-from catalog.model import Attributes, Bucket, BucketActions, LifecycleRule, Transition
+from catalog.model import Attributes, Bucket
 from s3front import errors
 from s3front.handlers.lifecycle import new_expiration_header
 from s3front.wire.lifecycle_xml import lifecycle_xml, parse_lifecycle

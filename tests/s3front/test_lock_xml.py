@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from catalog.model import LockConfiguration, Retention
+from catalog.bucket_model import LockConfiguration
+from catalog.model import Retention
 from s3front import errors
 from s3front.wire import lock_xml
 

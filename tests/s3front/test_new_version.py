@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from catalog.model import Attributes, Bucket, LockConfiguration, Retention, Versioning
+from catalog.bucket_model import LockConfiguration
+from catalog.model import Attributes, Bucket, Retention, Versioning
 from s3front import errors
 from s3front.handlers.new_version import NewVersion, described
 from s3front.request import Request

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.model import DefaultEncryption
+from catalog.bucket_model import DefaultEncryption
 from s3front.errors import InvalidArgument, MalformedXML, S3Error
 from s3front.wire.encryption_xml import ROOT, default_encryption_xml, parse_default_encryption
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.model import Bucket, BucketActions, DefaultEncryption
+from catalog.bucket_model import BucketActions, DefaultEncryption
+from catalog.model import Bucket
 from s3front.encryption.customer_keys import PREFIX, customer_key
 from s3front.encryption.wanted import Wanted, wanted_encryption
 from s3front.errors import AccessDenied, InvalidArgument, InvalidEncryptionAlgorithmError, S3Error
