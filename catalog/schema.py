@@ -58,10 +58,8 @@ buckets = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("versioning", SmallInteger, nullable=False),
     Column("quota_bytes", BigInteger),
-    Column(
-        "lock_default", LargeBinary
-    ),  # msgpack of bucket_model.LockConfiguration; NULL: object lock is not enabled
-    Column("configuration", LargeBinary),  # msgpack of bucket_model.BucketActions; NULL: nothing but defaults
+    Column("lock_default", LargeBinary),  # msgpack of LockConfiguration; NULL: object lock is not enabled
+    Column("configuration", LargeBinary),  # msgpack of BucketActions; NULL: nothing but defaults
     sqlite_autoincrement=True,
 )
 
