@@ -33,7 +33,7 @@ from s3front.request import Request
 
 _APPENDS = (
     "Appending (`x-amz-write-offset-bytes`) works in every bucket; AWS has it in directory buckets only. A copy does "
-    "not reset the count of parts."
+    "not reset its count of at most 10,000 pieces."
 )
 _LISTS_IGNORED = "Access control lists in its headers are ignored: everything stays private."
 _CLASSES = "Of the storage classes only REDUCED_REDUNDANCY is stored otherwise than STANDARD."
