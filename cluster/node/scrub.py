@@ -248,14 +248,16 @@ def _end(live: Live) -> int:
 
 
 def _windows(found: Iterable[Live | int]) -> Iterator[list[Live] | int]:
-    """Neighbours to be read and checked at once. Costs pass through."""
+    """Neighbours to be read and checked at once, in the order they lie in. Costs pass through. Where the records of a
+    segment come a second time, from the index, another window begins."""
     window: list[Live] = []
     for item in found:
         if isinstance(item, int):
             yield item
             continue
         full = len(window) == _WINDOW_RECORDS
-        if window and (full or _end(item) - window[0][1].offset > _WINDOW_BYTES):
+        again = window and item[1].offset < window[-1][1].offset
+        if window and (full or again or _end(item) - window[0][1].offset > _WINDOW_BYTES):
             yield window
             window = []
         window.append(item)
