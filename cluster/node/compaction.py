@@ -251,7 +251,7 @@ class Compactor:
         try:
             sealed = read_table(self._files, fd, size, self._cluster_id)
             if sealed is not None:
-                for entry in unpack_entries(sealed[0]):
+                for entry in sorted(unpack_entries(sealed[0]), key=lambda entry: entry.offset):
                     yield entry.key, entry.offset, entry.payload_length
                 return
             for found in scan(self._files, fd, size, self._cluster_id):

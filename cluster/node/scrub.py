@@ -119,7 +119,7 @@ class Scrubber:
         table = self._read_table(number)
         if table is not None:
             counted = 0
-            for entry in unpack_entries(table):
+            for entry in sorted(unpack_entries(table), key=lambda entry: entry.offset):
                 if entry.type == RecordType.SHARD:
                     item = entry.key, Entry(number, entry.offset, entry.payload_length, entry.sequence)
                     counted += self._is_live(item)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.node.scrub import _WINDOW_RECORDS, SCRUB_FILE
+from cluster.node.index import Entry
+from cluster.node.scrub import _WINDOW_RECORDS, SCRUB_FILE, _windows
 from cluster.wire import Status
 from codec.block import pack_key, record_bytes
 from tests.cluster.node.memory_disk import Trap
@@ -248,15 +249,12 @@ def test_a_record_that_recovery_left_out_of_the_key_table_is_found(bench: NodeBe
     assert found(bench) == {key(2): "rotten"}
 
 
-def test_a_segment_that_is_read_twice_is_read_in_order_twice(bench: NodeBench) -> None:
-    """First by its key table, then by the index, since the table lacks a block; the two meet within one read. The model
-    of the whole store found it. Red when a read spans the end of the one and the beginning of the other: its length is
-    negative, and the node ends."""
-    blocks = _WINDOW_RECORDS + 2
-    fill(bench, blocks, size=100)
-    bench.checkpoint()
-    bench.rot(2, at=8)
-    bench.kill()
-    assert len({bench.place_of(number) for number in range(blocks)}) == 1, "all in one segment"
-    scrub(bench)
-    assert found(bench) == {key(2): "rotten"}
+def test_records_that_do_not_follow_each_other_are_not_read_at_once() -> None:
+    """A segment's records come once from its key table and, where that lacks a block, again from the index. Red when a
+    read spans the end of the one and the beginning of the other: its length is negative then, and the node ends. The
+    model of the whole store found it."""
+    live = [(key(number), Entry(1, number * 4096, 100, number)) for number in range(_WINDOW_RECORDS + 2)]
+    windows = list(_windows([*live, *live]))
+    offsets = [[one[1].offset for one in window] for window in windows if not isinstance(window, int)]
+    assert [offset for some in offsets for offset in some] == [one[1].offset for one in [*live, *live]]
+    assert all(some == sorted(some) for some in offsets)
