@@ -12,12 +12,13 @@ export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-long chaos conformance crash-states model simulate lint bench performance docs lock clean system-packages
+.PHONY: help up test test-long test-compose chaos conformance crash-states model simulate lint bench performance docs lock clean system-packages
 
 help:
 	@echo "make up [PORT=9000] [DATA=./data]   start the store; Ctrl-C stops it"
 	@echo "make test [ARGS='-k name']          lint and all tests"
 	@echo "make test-long                      the tests that take minutes (1 GiB uploads with failing nodes, …)"
+	@echo "make test-compose                   container image and Compose stack for real, on an engine of its own"
 	@echo "make chaos [ARGS='--seconds 600']   random faults beside 16 clients, and a judgement"
 	@echo "make conformance [S3TESTS=path]     S3 as AWS describes it: our own suite, or ceph/s3-tests from a checkout"
 	@echo "make crash-states                   thousands of crash states of node store and catalog"
@@ -38,6 +39,10 @@ test: $(VENV)/.dev system-packages lint
 
 test-long: $(VENV)/.dev system-packages
 	$(RUN) -m pytest -m long -s $(ARGS)
+
+test-compose: $(VENV)/.dev
+	@bash tests/system/install-packages.sh stack
+	$(RUN) -m pytest -m "long or not long" -s tests/compose_stack $(ARGS)
 
 chaos: $(VENV)/.dev
 	$(RUN) -m tests.chaos.run $(ARGS)

@@ -15,11 +15,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from catalog import access_keys, migrating, schema, sqlite, work
+from catalog import access_keys, migrating, outbox, schema, sqlite, work
 from catalog.engine import wall_clock_ms
 from catalog.errors import CatalogFailed, CatalogRefused
 from catalog.lock import FileLock, lock_path
 from catalog.new_file import made_whole, refuse_occupied
+from catalog.recording import RecordingTransaction
 from catalog.statement import Statement, constant, parameter
 from catalog.transaction import PlacementNumbers, Transaction
 
@@ -51,10 +52,10 @@ def backup(path: Path, target: Path) -> None:
     sqlite.check_version(sqlite.runtime_version())
     if not path.exists():
         raise CatalogRefused(f"there is no catalog at {path}")
-    with _failures(f"no backup of {path} was made"), made_whole(target) as growing:
+    with failures_told(f"no backup of {path} was made"), made_whole(target) as growing:
         with _reading(path) as connection:
             sqlite.copy(connection, growing)
-        _check(growing, f"the copy of {path}")
+        check(growing, f"the copy of {path}")
 
 
 def restore(source: Path, path: Path, *, clock: Callable[[], int] = wall_clock_ms) -> None:
@@ -67,15 +68,15 @@ def restore(source: Path, path: Path, *, clock: Callable[[], int] = wall_clock_m
     if log.exists() and log.stat().st_size > 0:
         raise CatalogRefused(f"{source} is a catalog in use (it has a log, {log.name}): take a backup of it")
     refuse_occupied(path)
-    _check(source, str(source))
-    with _failures(f"{source} was not restored"), made_whole(path) as growing:
+    check(source, str(source))
+    with failures_told(f"{source} was not restored"), made_whole(path) as growing:
         with sqlite.finished_file(source) as connection:
             sqlite.copy(connection, growing)
-        _renew(growing, clock())
+        renew(growing, clock(), log_leads_here=False)
 
 
 @contextmanager
-def _failures(what: str) -> Iterator[None]:
+def failures_told(what: str) -> Iterator[None]:
     try:
         yield
     except (sqlite.DriverError, OSError) as error:
@@ -97,8 +98,9 @@ def _reading(path: Path) -> Iterator[Any]:
             lock.close()
 
 
-def _check(path: Path, name: str) -> None:
-    """Raises CatalogRefused for a database that is no catalog, CatalogFailed for a damaged one."""
+def check(path: Path, name: str) -> None:
+    """Read all of a database that nobody has open. Raises CatalogRefused for one that is no catalog, CatalogFailed for
+    a damaged one."""
     try:
         with sqlite.finished_file(path) as connection:
             if sqlite.revision_of(connection) is None:
@@ -110,8 +112,9 @@ def _check(path: Path, name: str) -> None:
         raise CatalogFailed(f"{name} is damaged: {faults[0]}")
 
 
-def _renew(path: Path, now_ms: int) -> None:
-    """Bring the schema up to date and make the catalog another than the one that was backed up."""
+def renew(path: Path, now_ms: int, *, log_leads_here: bool) -> None:
+    """Bring the schema up to date and make the catalog another than the one that was lost. `log_leads_here`: whether
+    the nodes have what it was made from; else they need a snapshot before anything is answered (S17)."""
     database = sqlite.Sqlite(path, mmap_bytes=0, cache_bytes=_CACHE_BYTES)
     migrating.migrate(database.engine(database.initialise()))
     # The engine has closed the connection; the last one out folds the log into the file.
@@ -119,7 +122,7 @@ def _renew(path: Path, now_ms: int) -> None:
     try:
         cursor = connection.cursor()
         cursor.execute("BEGIN IMMEDIATE")
-        tx = Transaction(
+        tx = RecordingTransaction(
             cursor,
             database.dialect,
             now_ms=now_ms,
@@ -128,6 +131,8 @@ def _renew(path: Path, now_ms: int) -> None:
             random=os.urandom,
             placements=PlacementNumbers(),
         )
+        waiting = outbox.Outbox(cursor, database.dialect)
+        before = waiting.position()
         row = tx.row(_TERM)
         assert row is not None
         # By the time too: of two restores of one backup the second must be obeyed after the first.
@@ -137,6 +142,10 @@ def _renew(path: Path, now_ms: int) -> None:
         work.record_event(
             tx, "catalog-restored", detail=f"term {term}; orphan collection is off{_keys_again(tx)}"
         )
+        if before.batch > 0:
+            needed = outbox.want_snapshot if log_leads_here else outbox.note_gap
+            needed(tx, before.batch + 1)
+            waiting.write(tx, before, before.term)
         cursor.execute("COMMIT")
     finally:
         connection.close()

@@ -10,9 +10,9 @@ from catalog import schema
 from catalog.errors import CatalogRefused
 
 
-def migrate(engine: sa.Engine) -> None:
-    """Bring the schema to HEAD_REVISION. The engine's connection is in a transaction, which is committed, and
-    the caller holds the file lock. Raises CatalogRefused when the schema is newer than this code."""
+def migrate(engine: sa.Engine, revision: str = schema.HEAD_REVISION) -> None:
+    """Bring the schema to `revision`, the newest by default. The engine's connection is in a transaction, which is
+    committed, and the caller holds the file lock. Raises CatalogRefused when the schema is newer than this code."""
     from alembic import command
     from alembic.config import Config
     from alembic.util.exc import CommandError
@@ -23,7 +23,7 @@ def migrate(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         config.attributes["connection"] = connection
         try:
-            command.upgrade(config, schema.HEAD_REVISION)
+            command.upgrade(config, revision)
         except CommandError as error:
             raise CatalogRefused(f"the catalog was written by a newer Trivet: {error}") from error
         connection.commit()

@@ -70,6 +70,23 @@ _MOVE = Statement(
     "n_directory",
     "p_number",
 )
+_ADOPT = Statement(
+    sa.update(_nodes)
+    .values(
+        node_id=parameter("n_id"),
+        region=parameter("n_region"),
+        zone=parameter("n_zone"),
+        host=parameter("n_host"),
+        port=parameter("n_port"),
+    )
+    .where(_nodes.c.number == parameter("p_number")),
+    "n_id",
+    "n_region",
+    "n_zone",
+    "n_host",
+    "n_port",
+    "p_number",
+)
 _RENAME = Statement(
     sa.update(_nodes).values(name=parameter("n_name")).where(_nodes.c.number == parameter("p_number")),
     "n_name",
@@ -96,6 +113,11 @@ async def current(catalog: Catalog) -> tuple[NodeRow, ...]:
     if cache.nodes is None:
         cache.nodes = tuple(NodeRow(*row) for row in await catalog.point(_LIST))
     return cache.nodes
+
+
+def stands_alone(row: NodeRow) -> bool:
+    """Whether its process is started by itself, on whatever host, and told us its address; no supervisor runs it."""
+    return row.directory is None and row.port != 0
 
 
 def counts(reader: Reader) -> dict[str, int]:
@@ -134,6 +156,14 @@ def _refuse_taken(tx: Transaction, name: str, node_id: bytes | None) -> None:
 def move(tx: Transaction, number: int, *, host: str, port: int, directory: str | None = None) -> None:
     """A node listens somewhere else now, and lies in another directory if one is given."""
     tx.execute(_MOVE, (host, port, directory, number))
+    tx.touch_configuration()
+
+
+def adopt(
+    tx: Transaction, number: int, *, node_id: bytes, region: str, zone: str, host: str, port: int
+) -> None:
+    """Another node takes the place of one that is still `joining`, which holds nothing; never of any other."""
+    tx.execute(_ADOPT, (node_id, region, zone, host, port, number))
     tx.touch_configuration()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -22,13 +23,16 @@ from sqlalchemy import (
     text,
 )
 
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0005"
 """The newest migration this code knows."""
 
 metadata = MetaData()
 
 # SQLite gives out row numbers only for exactly INTEGER.
 _Number = BigInteger().with_variant(Integer, "sqlite")
+
+# SQLite orders text by its bytes; elsewhere that depends on how the database was made, unless a column says it.
+_Text = Text().with_variant(Text(collation="C"), "postgresql")
 
 meta = Table(
     "meta",
@@ -51,10 +55,12 @@ meta = Table(
 buckets = Table(
     "buckets",
     metadata,
-    Column("id", _Number, primary_key=True),  # never reused: a late request must not hit another bucket
-    Column("name", Text, nullable=False, unique=True),
-    Column("owner", Text, nullable=False),
-    Column("region", Text, nullable=False),
+    Column(
+        "id", _Number, Identity(), primary_key=True
+    ),  # never reused: a late request must not hit another bucket
+    Column("name", _Text, nullable=False, unique=True),
+    Column("owner", _Text, nullable=False),
+    Column("region", _Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("versioning", SmallInteger, nullable=False),
     Column("quota_bytes", BigInteger),
@@ -75,13 +81,26 @@ bucket_usage = Table(
     sqlite_with_rowid=False,
 )
 
+# On a database with several writers at once, what each of them has added to the books since: they would all wait for
+# the one row of `bucket_usage`. The books of a bucket are that row and its shares together.
+bucket_usage_shares = Table(
+    "bucket_usage_shares",
+    metadata,
+    Column("bucket_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("share", Integer, primary_key=True, autoincrement=False),
+    Column("objects", BigInteger, nullable=False),
+    Column("versions", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # Configurations that S3 clients put and read back, and that change nothing here (what is acted on stands in `buckets`).
 bucket_documents = Table(
     "bucket_documents",
     metadata,
     Column("bucket_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("kind", Text, primary_key=True),  # the subresource: tagging, logging, analytics, …
-    Column("name", Text, primary_key=True),  # of one among several (analytics, inventory, …), else empty
+    Column("kind", _Text, primary_key=True),  # the subresource: tagging, logging, analytics, …
+    Column("name", _Text, primary_key=True),  # of one among several (analytics, inventory, …), else empty
     Column("document", LargeBinary, nullable=False),  # the XML as it is handed back
     sqlite_with_rowid=False,
 )
@@ -90,7 +109,7 @@ bucket_documents = Table(
 encryption_keys = Table(
     "encryption_keys",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", _Text, primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),  # the highest encrypts, all decrypt
     Column("sealed_key", LargeBinary, nullable=False),
     Column("enabled", SmallInteger, nullable=False),
@@ -102,11 +121,11 @@ encryption_keys = Table(
 access_keys = Table(
     "access_keys",
     metadata,
-    Column("access_key", Text, primary_key=True),
+    Column("access_key", _Text, primary_key=True),
     Column("sealed_secret", LargeBinary, nullable=False),  # encrypted under a key that is not in the catalog
-    Column("role", Text, nullable=False),
+    Column("role", _Text, nullable=False),
     Column("enabled", SmallInteger, nullable=False),
-    Column("description", Text, nullable=False),
+    Column("description", _Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -120,12 +139,12 @@ def _version_columns(*, sequence_in_key: bool) -> list[Column[Any]]:
         Column("sequence", BigInteger, primary_key=sequence_in_key, autoincrement=False, nullable=False),
         Column("size", BigInteger, nullable=False),
         Column("modified_ms", BigInteger, nullable=False),
-        Column("etag", Text, nullable=False),
-        Column("storage_class", Text),  # NULL: STANDARD
+        Column("etag", _Text, nullable=False),
+        Column("storage_class", _Text),  # NULL: STANDARD
         Column("checksum_code", SmallInteger),  # algorithm and type as attributes.CHECKSUM_KINDS numbers them
         Column("blob_id", LargeBinary),
-        Column("version_id", Text),  # NULL: the bucket never had versioning, or the null version
-        Column("content_type", Text, nullable=False),
+        Column("version_id", _Text),  # NULL: the bucket never had versioning, or the null version
+        Column("content_type", _Text, nullable=False),
         Column("attributes", LargeBinary),  # msgpack of model.Attributes; NULL: nothing but defaults
     ]
 
@@ -208,7 +227,7 @@ manifests = Table(
 placements = Table(
     "placements",
     metadata,
-    Column("id", _Number, primary_key=True),
+    Column("id", _Number, Identity(), primary_key=True),
     Column("nodes", LargeBinary, nullable=False, unique=True),  # node numbers by shard, u32 big-endian each
     sqlite_autoincrement=True,
 )
@@ -224,17 +243,17 @@ placement_nodes = Table(
 uploads = Table(
     "uploads",
     metadata,
-    Column("number", _Number, primary_key=True),  # never reused
+    Column("number", _Number, Identity(), primary_key=True),  # never reused
     Column("bucket_id", BigInteger, nullable=False),
     Column("key", LargeBinary, nullable=False),
-    Column("upload_id", Text, nullable=False),
+    Column("upload_id", _Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),  # S14: raised by each part commit
-    Column("owner", Text, nullable=False),
-    Column("storage_class", Text),
-    Column("checksum_algorithm", Text),
-    Column("checksum_type", Text),
-    Column("content_type", Text, nullable=False),
+    Column("owner", _Text, nullable=False),
+    Column("storage_class", _Text),
+    Column("checksum_algorithm", _Text),
+    Column("checksum_type", _Text),
+    Column("content_type", _Text, nullable=False),
     Column("attributes", LargeBinary),
     sqlite_autoincrement=True,
 )
@@ -248,8 +267,8 @@ parts = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("size", BigInteger, nullable=False),
     Column("modified_ms", BigInteger, nullable=False),
-    Column("etag", Text, nullable=False),
-    Column("checksum", Text),
+    Column("etag", _Text, nullable=False),
+    Column("checksum", _Text),
     Column("blob_id", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -260,12 +279,12 @@ completions = Table(
     metadata,
     Column("bucket_id", BigInteger, primary_key=True, autoincrement=False),
     Column("key", LargeBinary, primary_key=True),
-    Column("upload_id", Text, primary_key=True),
+    Column("upload_id", _Text, primary_key=True),
     Column("completed_ms", BigInteger, nullable=False),
-    Column("etag", Text, nullable=False),
+    Column("etag", _Text, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("modified_ms", BigInteger, nullable=False),
-    Column("version_id", Text),
+    Column("version_id", _Text),
     sqlite_with_rowid=False,
 )
 Index("completions_by_age", completions.c.completed_ms)
@@ -274,8 +293,8 @@ Index("completions_by_age", completions.c.completed_ms)
 sweeps = Table(
     "sweeps",
     metadata,
-    Column("id", _Number, primary_key=True),
-    Column("kind", Text, nullable=False),  # upload or bucket
+    Column("id", _Number, Identity(), primary_key=True),
+    Column("kind", _Text, nullable=False),  # upload or bucket
     Column("subject", BigInteger, nullable=False),  # uploads.number or buckets.id
     Column("unused", LargeBinary),  # msgpack of the part numbers to release; NULL: all
     sqlite_autoincrement=True,
@@ -331,7 +350,7 @@ repairs = Table(
     Column("reported_ms", BigInteger, nullable=False),
     Column("due_ms", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("worker", Text),  # S20: one worker at a time per blob
+    Column("worker", _Text),  # S20: one worker at a time per blob
     Column("faults", LargeBinary, nullable=False),  # msgpack of list[model.FaultReport], bounded
     # How many more copies its worst stripe can lose, as far as reported; rows older than the column come first
     Column("spare", SmallInteger, nullable=False, server_default=text("0")),
@@ -343,26 +362,28 @@ Index("repairs_by_spare", repairs.c.spare, repairs.c.due_ms)
 events = Table(
     "events",
     metadata,
-    Column("number", _Number, primary_key=True),
+    Column("number", _Number, Identity(), primary_key=True),
     Column("at_ms", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False),
+    Column("kind", _Text, nullable=False),
     Column("node", BigInteger),
-    Column("detail", Text, nullable=False),
+    Column("detail", _Text, nullable=False),
     sqlite_autoincrement=True,
 )
 
 nodes = Table(
     "nodes",
     metadata,
-    Column("number", _Number, primary_key=True),  # never reused
+    Column("number", _Number, Identity(), primary_key=True),  # never reused
     Column("node_id", LargeBinary, nullable=False, unique=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("region", Text, nullable=False),
-    Column("zone", Text, nullable=False),
-    Column("host", Text, nullable=False),
+    Column("name", _Text, nullable=False, unique=True),
+    Column("region", _Text, nullable=False),
+    Column("zone", _Text, nullable=False),
+    Column("host", _Text, nullable=False),
     Column("port", Integer, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("directory", Text),  # where the supervisor of its machine starts it; NULL: it is started otherwise
+    Column("state", _Text, nullable=False),
+    Column(
+        "directory", _Text
+    ),  # where the supervisor of its machine starts it; NULL: it is started otherwise
     sqlite_autoincrement=True,
 )
 
@@ -370,9 +391,9 @@ nodes = Table(
 leases = Table(
     "leases",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", _Text, primary_key=True),
     Column("counter", BigInteger, nullable=False),
-    Column("holder", Text),  # NULL: free
+    Column("holder", _Text),  # NULL: free
     sqlite_with_rowid=False,
 )
 
@@ -380,7 +401,7 @@ leases = Table(
 progress = Table(
     "progress",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", _Text, primary_key=True),
     Column("state", LargeBinary, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
     sqlite_with_rowid=False,
@@ -391,7 +412,7 @@ metrics_minutes = Table(
     "metrics_minutes",
     metadata,
     Column("minute_ms", BigInteger, primary_key=True, autoincrement=False),
-    Column("operation", Text, primary_key=True),
+    Column("operation", _Text, primary_key=True),
     Column("figures", LargeBinary, nullable=False),  # msgpack of history.Figures
     sqlite_with_rowid=False,
 )
@@ -400,10 +421,10 @@ metrics_minutes = Table(
 operations = Table(
     "operations",
     metadata,
-    Column("number", _Number, primary_key=True),  # never reused
-    Column("kind", Text, nullable=False),
+    Column("number", _Number, Identity(), primary_key=True),  # never reused
+    Column("kind", _Text, nullable=False),
     Column("node", BigInteger),
-    Column("state", Text, nullable=False),  # running, done, failed, cancelled
+    Column("state", _Text, nullable=False),  # running, done, failed, cancelled
     Column("started_ms", BigInteger, nullable=False),
     Column("finished_ms", BigInteger),
     Column("memo", LargeBinary, nullable=False),  # what the owner of the kind must know, in its own format

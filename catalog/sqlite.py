@@ -67,7 +67,7 @@ class Sqlite:
     @property
     def dialect(self) -> Dialect:
         """What compiles statements for it."""
-        return _DIALECT
+        return DIALECT
 
     def connect(self, *, busy_timeout_ms: int = 0, query_only: bool = True) -> Any:
         """A connection in autocommit mode that never checkpoints by itself."""
@@ -107,7 +107,7 @@ class Sqlite:
         return sa.create_engine("sqlite://", module=driver, creator=lambda: connection, poolclass=NullPool)
 
 
-_DIALECT = SQLiteDialect_pysqlite(paramstyle="qmark")
+DIALECT = SQLiteDialect_pysqlite(paramstyle="qmark")
 
 
 def data_version(cursor: Any) -> int:

@@ -59,6 +59,13 @@ class Cursor(Protocol):
     def fetchall(self) -> list[Row]: ...
 
 
+# SQLite's readers see one moment and change nothing by themselves (query_only).
+_BEGIN_READING = {
+    "sqlite": "BEGIN",
+    "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+}
+
+
 class Reader:
     """Reads on one connection. Each call fetches all its rows, so that the statement is finished when it
     returns and nothing keeps the connection's snapshot alive (S16)."""
@@ -79,7 +86,7 @@ class Reader:
     def snapshot(self) -> Iterator[None]:
         """All reads inside see one moment, and cost less. Not on the loop's connection: nothing there may
         stay open (S16)."""
-        self._cursor.execute("BEGIN")
+        self._cursor.execute(_BEGIN_READING[self._dialect.name])
         try:
             yield
         finally:

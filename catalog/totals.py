@@ -6,21 +6,15 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from catalog import schema
-from catalog.statement import Reader, Statement, constant
-
-_usage = schema.bucket_usage
-
-
-def _sum(column: sa.Column[int]) -> sa.Function[int]:
-    return sa.func.coalesce(sa.func.sum(column), constant("0"))
-
+from catalog.statement import Reader, Statement
+from catalog.usage import total
 
 _TOTALS = Statement(
     sa.select(
         sa.select(sa.func.count()).select_from(schema.buckets).scalar_subquery(),
-        _sum(_usage.c.objects),
-        _sum(_usage.c.versions),
-        _sum(_usage.c.bytes),
+        total("objects"),
+        total("versions"),
+        total("bytes"),
     )
 )
 

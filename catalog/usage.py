@@ -23,15 +23,34 @@ if TYPE_CHECKING:
 _usage = schema.bucket_usage
 _buckets = schema.buckets
 _objects = schema.objects
-_FIGURES = (_usage.c.objects, _usage.c.versions, _usage.c.bytes)
+_shares = schema.bucket_usage_shares
 _CORRECTIONS = "usage-corrections"
 
-_OF_BUCKET = Statement(sa.select(*_FIGURES).where(_usage.c.bucket_id == parameter("p_bucket")), "p_bucket")
+
+def _with_shares(bucket: sa.ColumnElement[int]) -> list[sa.ColumnElement[int]]:
+    """What the books of a bucket say: its row and its shares together."""
+    return [
+        sa.func.coalesce(_usage.c[name], constant("0"))
+        + sa.func.coalesce(
+            sa.select(sa.func.sum(_shares.c[name])).where(_shares.c.bucket_id == bucket).scalar_subquery(),
+            constant("0"),
+        )
+        for name in ("objects", "versions", "bytes")
+    ]
+
+
+_OF_BUCKET = Statement(
+    sa.select(*_with_shares(_buckets.c.id))
+    .select_from(_buckets.outerjoin(_usage, _usage.c.bucket_id == _buckets.c.id))
+    .where(_buckets.c.id == parameter("p_bucket")),
+    "p_bucket",
+)
 _BEGIN = Statement(sa.insert(_usage), "bucket_id", "objects", "versions", "bytes")
 _END = Statement(sa.delete(_usage).where(_usage.c.bucket_id == parameter("p_bucket")), "p_bucket")
+_END_SHARES = Statement(sa.delete(_shares).where(_shares.c.bucket_id == parameter("p_bucket")), "p_bucket")
 # Beside the size of what a PUT would replace; no row for a bucket without books.
 _BEFORE_PUT = Statement(
-    sa.select(_usage.c.bytes, _objects.c.size)
+    sa.select(_with_shares(_usage.c.bucket_id)[2], _objects.c.size)
     .select_from(
         _usage.outerjoin(
             _objects,
@@ -49,7 +68,7 @@ _REPORT = (
         _buckets.c.created_ms,
         _buckets.c.versioning,
         _buckets.c.quota_bytes,
-        *(sa.func.coalesce(column, constant("0")) for column in _FIGURES),
+        *_with_shares(_buckets.c.id),
     )
     .select_from(_buckets.outerjoin(_usage, _usage.c.bucket_id == _buckets.c.id))
     .order_by(_buckets.c.name)
@@ -62,7 +81,18 @@ _OPEN_UPLOADS = Statement(
     .where(schema.uploads.c.bucket_id == parameter("p_bucket")),
     "p_bucket",
 )
-_TOTALS = Statement(sa.select(*(sa.func.coalesce(sa.func.sum(one), constant("0")) for one in _FIGURES)))
+
+
+def total(name: str) -> sa.ColumnElement[int]:
+    """What the books of all buckets say together of `objects`, `versions` or `bytes`."""
+    sums = (
+        sa.select(sa.func.coalesce(sa.func.sum(table.c[name]), constant("0"))).scalar_subquery()
+        for table in (_usage, _shares)
+    )
+    return next(sums) + next(sums)
+
+
+_TOTALS = Statement(sa.select(total("objects"), total("versions"), total("bytes")))
 _BUCKETS = Statement(sa.select(sa.func.count()).select_from(_buckets))
 
 
@@ -109,6 +139,7 @@ def begin(tx: Transaction, bucket_id: int) -> None:
 def end(tx: Transaction, bucket_id: int) -> None:
     """Close the books of a deleted bucket."""
     tx.execute(_END, (bucket_id,))
+    tx.execute(_END_SHARES, (bucket_id,))
     tx.usage.cancel(bucket_id)
 
 

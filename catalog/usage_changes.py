@@ -34,6 +34,26 @@ _UPDATE = Statement(
 )
 _INSERT = Statement(sa.insert(_usage), "bucket_id", "objects", "versions", "bytes")
 
+SHARES = 64
+"""So many share rows has a bucket at most."""
+
+_shares = schema.bucket_usage_shares
+_UPDATE_SHARE = Statement(
+    sa.update(_shares)
+    .values(
+        objects=_shares.c.objects + parameter("n_objects"),
+        versions=_shares.c.versions + parameter("n_versions"),
+        bytes=_shares.c.bytes + parameter("n_bytes"),
+    )
+    .where(_shares.c.bucket_id == parameter("p_bucket"), _shares.c.share == parameter("p_share")),
+    "n_objects",
+    "n_versions",
+    "n_bytes",
+    "p_bucket",
+    "p_share",
+)
+_INSERT_SHARE = Statement(sa.insert(_shares), "bucket_id", "share", "objects", "versions", "bytes")
+
 
 class Usage(Struct, frozen=True):
     """What lies in a bucket, or a difference of it. Parts of open uploads are not in it: they count once their
@@ -57,13 +77,15 @@ NOTHING = Usage()
 
 
 class UsageChanges:
-    """Of one batch. Changes of the request under evaluation are undone with it (`undo`) or kept (`keep`)."""
+    """Of one batch. Changes of the request under evaluation are undone with it (`undo`) or kept (`keep`). `share`: the
+    writer's own rows of the books where several write at once, None where they take turns."""
 
-    __slots__ = ("_changes", "_kept")
+    __slots__ = ("_changes", "_kept", "share")
 
-    def __init__(self) -> None:
+    def __init__(self, share: int | None = None) -> None:
         self._changes: list[tuple[int, int, int, int]] = []
         self._kept = 0
+        self.share = share
 
     def add(self, bucket_id: int, objects: int, versions: int, size_bytes: int) -> None:
         """Note a difference, to be called by whoever changed a row that is counted (catalog.version_rows)."""
@@ -108,7 +130,11 @@ class UsageChanges:
 
 
 def write(tx: Transaction, bucket_id: int, change: Usage) -> None:
-    """Add a difference to the bucket's row. A bucket that a program older than the books has created has none yet."""
+    """Add a difference to the bucket's books. A bucket that a program older than they has created has no row yet."""
     figures = (change.objects, change.versions, change.bytes)
-    if tx.execute(_UPDATE, (*figures, bucket_id)) != 1:
+    share = tx.usage.share
+    if share is not None:
+        if tx.execute(_UPDATE_SHARE, (*figures, bucket_id, share)) != 1:
+            tx.execute(_INSERT_SHARE, (bucket_id, share, *figures))
+    elif tx.execute(_UPDATE, (*figures, bucket_id)) != 1:
         tx.execute(_INSERT, (bucket_id, *figures))

@@ -33,7 +33,9 @@ def _columns(table: sa.Table, *, is_current: bool) -> tuple[sa.ColumnElement[Any
         c.modified_ms,
         c.storage_class,
         c.checksum_code,
-        constant("1") if is_current else c.noncurrent_ms.is_(None),
+        constant("1")
+        if is_current
+        else sa.case((c.noncurrent_ms.is_(None), constant("1")), else_=constant("0")),
     )
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from catalog.errors import CatalogError, CatalogFailed, CatalogFull
+from catalog.errors import CatalogBusy, CatalogError, CatalogFailed, CatalogFull, CommitUnknown
 from catalog.model import NewBlob
 from catalog.transaction import Transaction
 
@@ -15,9 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class WriteRequest:
-    """`blob` is what the request would commit and the writer must clear away if it does not (S11)."""
+    """`blob` is what the request would commit and the writer must clear away if it does not (S11); `unshipped`: it is
+    answered before the storage nodes have its batch (S17)."""
 
-    __slots__ = ("blob", "deadline", "error", "frees", "function", "future", "retried", "value")
+    __slots__ = ("blob", "deadline", "error", "frees", "function", "future", "retried", "unshipped", "value")
 
     def __init__(
         self,
@@ -27,10 +28,12 @@ class WriteRequest:
         frees: bool,
         future: asyncio.Future[Any],
         deadline: float,
+        unshipped: bool = False,
     ) -> None:
         self.function = function
         self.blob = blob
         self.frees = frees
+        self.unshipped = unshipped
         self.future = future
         self.deadline = deadline
         self.retried = False
@@ -47,6 +50,16 @@ class WriteRequest:
             self.future.set_exception(self.error)
         else:
             self.future.set_result(self.value)
+
+    def lose(self, error: Exception) -> None:
+        """It is committed, and the storage nodes may not have it (S17): neither success nor failure, and a refusal
+        may rest on what is not there after a loss of the catalog."""
+        if self.error is None:
+            self.error = CommitUnknown(str(error))
+        else:
+            self.error = CatalogBusy(str(error))
+        self.error.__cause__ = error
+        self.deliver()
 
 
 def batch_error(error: Exception, *, full: bool) -> CatalogError:

@@ -24,6 +24,8 @@ from catalog.ballast import Ballast
 from catalog.errors import CatalogBusy, CatalogFull, CommitUnknown
 from catalog.lock import FileLock
 from catalog.model import NewBlob
+from catalog.recording import RecordingTransaction
+from catalog.replication import Replication
 from catalog.side_thread import SideThread
 from catalog.transaction import Transaction
 from catalog.write_request import WriteRequest, batch_error
@@ -80,6 +82,7 @@ class Writer:
         begin: Callable[[Any], Transaction],
         data_version: Callable[[], int],
         on_fatal: Callable[[BaseException], None],
+        replication: Callable[[Callable[[], None]], Replication] | None = None,
         side_thread: Callable[[str, asyncio.AbstractEventLoop], SideThread] = SideThread,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -91,6 +94,7 @@ class Writer:
         self._begin = begin
         self._data_version = data_version
         self._on_fatal = on_fatal
+        self._replication = None if replication is None else replication(self._pump_soon)
         self._loop = asyncio.get_running_loop()
         self._monotonic = monotonic
         self._thread = side_thread("catalog-writer", self._loop)
@@ -122,14 +126,29 @@ class Writer:
         """Whether the side thread has a call under way."""
         return self._state is not _State.IDLE
 
+    @property
+    def replication(self) -> Replication | None:
+        """What it does for the storage nodes' sake, if anything (S17)."""
+        return self._replication
+
     def submit(
-        self, function: Callable[[Transaction], Any], blob: NewBlob | None, frees: bool
+        self,
+        function: Callable[[Transaction], Any],
+        blob: NewBlob | None,
+        frees: bool,
+        unshipped: bool = False,
     ) -> asyncio.Future[Any]:
-        """Queue a request; the future has its outcome once that is durable. Raises CatalogBusy (P8)."""
+        """Queue a request; the future has its outcome once that is durable. Raises CatalogBusy (P8, S17)."""
         if len(self._waiting) >= self._settings.waiting_writes_max or self._state is _State.DEAD:
             self._abandon(blob)
             raise CatalogBusy("too many writes wait for the catalog")
-        request = self._request(function, blob=blob, frees=frees)
+        if self._replication is not None and not unshipped:
+            try:
+                self._replication.check()
+            except CatalogBusy:
+                self._abandon(blob)
+                raise
+        request = self._request(function, blob=blob, frees=frees, unshipped=unshipped)
         self._waiting.append(request)
         if self._state is _State.IDLE:
             self._pump_soon()
@@ -138,11 +157,20 @@ class Writer:
         return request.future
 
     def _request(
-        self, function: Callable[[Transaction], Any], *, blob: NewBlob | None, frees: bool
+        self,
+        function: Callable[[Transaction], Any],
+        *,
+        blob: NewBlob | None,
+        frees: bool,
+        unshipped: bool,
     ) -> WriteRequest:
-        deadline = self._monotonic() + self._settings.lock_wait_s
         return WriteRequest(
-            function, blob=blob, frees=frees, future=self._loop.create_future(), deadline=deadline
+            function,
+            blob=blob,
+            frees=frees,
+            unshipped=unshipped,
+            future=self._loop.create_future(),
+            deadline=self._monotonic() + self._settings.lock_wait_s,
         )
 
     def abandon(self, blob: NewBlob) -> None:
@@ -174,9 +202,11 @@ class Writer:
     async def finish(self) -> bool:
         """Answer what waits, end the thread and take the lock, which the caller then has; False when it was
         not to be had in time, or the writer is dead. Submit nothing any more."""
-        while self._state is not _State.DEAD and (self._waiting or self._garbage_is_due() or self.at_work):
+        while self._state is not _State.DEAD and (self._is_wanted() or self.at_work or self._travels()):
             self._idle_waiter = self._loop.create_future()
             await self._idle_waiter
+        if self._replication is not None:
+            self._replication.close()
         if self._state is _State.DEAD:
             return False
         if not self._lock.try_acquire():
@@ -198,8 +228,11 @@ class Writer:
         self._pumping = False
         if self._state is not _State.IDLE:
             return
-        if not self._waiting and not self._garbage_is_due():
+        if not self._is_wanted():
             self._wake_finish()
+            return
+        if self._replication is not None and self._replication.is_behind:
+            self._watch_deadline()
             return
         if self._lock.try_acquire():
             self._run_batch()
@@ -207,6 +240,14 @@ class Writer:
         self._state = _State.LOCKING
         self._watch_deadline()
         self._thread.start(self._lock.acquire, self._locked)
+
+    def _is_wanted(self) -> bool:
+        """Whether there is something for a batch to do."""
+        tidy = self._replication is not None and self._replication.tidy
+        return bool(self._waiting) or tidy or self._garbage_is_due()
+
+    def _travels(self) -> bool:
+        return self._replication is not None and self._replication.at_work
 
     def _garbage_is_due(self) -> bool:
         return bool(self._abandoned) and self._monotonic() >= self._garbage_due
@@ -227,13 +268,13 @@ class Writer:
             request = self._waiting.popleft()
             self._fail(request, CatalogBusy("the catalog's lock was not had in time"))
             request.deliver()
-        if self.at_work:
+        if self.at_work or self._travels():
             self._watch_deadline()
 
     def _locked(self, error: Exception | None) -> None:
         if error is not None:
             self._die(error)
-        elif self._waiting or self._garbage_is_due():
+        elif self._is_wanted():
             self._run_batch()
         else:
             self._lock.release()
@@ -253,6 +294,8 @@ class Writer:
         try:
             self._version_before = self._data_version()
             transaction = self._transaction = self._begin(self._cursor)
+            if self._replication is not None:
+                self._replication.begin()
             while self._waiting and len(self._batch) < self._settings.batch_writes_max:
                 request = self._waiting.popleft()
                 self._batch.append(request)
@@ -262,6 +305,9 @@ class Writer:
                     self._evaluate(transaction, request)
             self._queue_garbage(transaction)
             transaction.before_commit()
+            if self._replication is not None:
+                assert isinstance(transaction, RecordingTransaction)
+                self._replication.end(transaction)
         except _TransactionLost as lost:
             self._undo(lost.error)
         except sqlite.DriverError as error:
@@ -336,7 +382,7 @@ class Writer:
         count = min(len(self._abandoned), _ABANDONED_PER_BATCH) if self._garbage_is_due() else 0
         for index in range(count):
             blob = self._abandoned[index]
-            request = self._request(partial(work.abandon, blob=blob), blob=None, frees=True)
+            request = self._request(partial(work.abandon, blob=blob), blob=None, frees=True, unshipped=True)
             self._evaluate(transaction, request)
             if request.error is not None:
                 log.error("blob %s is left to orphan collection", blob.id.hex(), exc_info=request.error)
@@ -373,6 +419,9 @@ class Writer:
 
     def _deliver_batch(self) -> None:
         batch, self._batch = self._batch, []
+        if self._replication is not None:
+            self._replication.committed(batch)
+            return
         for request in batch:
             request.deliver()
 
@@ -397,6 +446,8 @@ class Writer:
     def _undo(self, error: Exception) -> None:
         """The batch failed as a whole, before its commit: a known rollback (S11)."""
         full = sqlite.is_full(error)
+        if self._replication is not None:
+            self._replication.undone()
         try:
             if self._connection.in_transaction:
                 self._cursor.execute("ROLLBACK")

@@ -28,7 +28,17 @@ log = logging.getLogger(__name__)
 _OK: Final = int(wire.Status.OK)
 _PROBE_OP: Final = int(wire.Op.STATUS)
 _DISK_OPS: Final = frozenset(
-    map(int, (wire.Op.PUT_BLOCK, wire.Op.SYNC, wire.Op.DELETE_BLOCKS, wire.Op.FENCE, wire.Op.APPEND_LOG))
+    map(
+        int,
+        (
+            wire.Op.PUT_BLOCK,
+            wire.Op.SYNC,
+            wire.Op.DELETE_BLOCKS,
+            wire.Op.FENCE,
+            wire.Op.APPEND_LOG,
+            wire.Op.TRIM_LOG,
+        ),
+    )
 )
 _PROBE_HEADER: Final = wire.encode(wire.StatusRequest())
 _NEVER: Final = float("inf")
@@ -72,7 +82,7 @@ class Link:
 
     Own it by `async with`, or `start` and `close`. Health and steward traffic use Links of their own (S25).
     `up`: calls can be made. `tried`: the first attempt to connect is over, one way or the other.
-    `incarnation`: the node's, as of the handshake (S1 compares those in replies).
+    `incarnation`: the node's, as of the handshake (S1 compares those in replies). `version`: of the protocol, too.
     `trust` hears the outcome of each call; its breakers advise, and a call is made whatever they say.
     `on_status` hears of each new status of the node. Every future given out is resolved at last, and one
     whose error nobody reads stays silent.
@@ -95,6 +105,7 @@ class Link:
         self.up = False
         self.tried = False
         self.incarnation = 0
+        self.version = 0  # of the protocol, as agreed with the node; 0 before there was a connection
         self.outstanding_bytes = 0
         self.failure = "not connected yet"  # why it is not up
         self.trace_context: Final = trace_context  # for the messages of those who call
@@ -383,6 +394,7 @@ class Link:
     def _set_up(self, connection: Connection, peer: Peer) -> None:
         log.info("node %s is connected, incarnation %x", self.address, peer.incarnation)
         self.incarnation = peer.incarnation
+        self.version = peer.version
         self._connection = connection
         self._heard_s = self._clock()
         self._replied_s = [self._heard_s, self._heard_s]

@@ -132,15 +132,35 @@ class Membership:
     def replace(self, name: str, directory: Path | None = None) -> NodeRow:
         """A new, empty node takes the place of one that lost its data (S23); the steward rebuilds the data.
 
-        `directory` (default: the old one) is as in `add`.
+        `directory` (default: the old one) is as in `add`. Of a node that is started by itself the place is kept
+        until a process with that name and an empty directory announces itself.
         """
         row = self.row(name)
+        if nodes.stands_alone(row):
+            return self._replace_elsewhere(row, directory)
         directory = directory or self._homes.home(row.directory or "")
         self._refuse_not_lost(row)
         self._refuse_taken_directory(directory, but=row)
         unknown = self._unknown_node(directory)
         self._retire(row, "node-replaced")
         return self._register(row.name, row.region, row.zone, directory, unknown)
+
+    def _replace_elsewhere(self, row: NodeRow, directory: Path | None) -> NodeRow:
+        if directory is not None:
+            raise MembershipRefused(
+                f"{row.name} is started by itself: start it there with an empty directory, and give none here"
+            )
+        self._refuse_not_lost(row)
+        self._retire(row, "node-replaced")
+        return nodes.register(
+            self._tx,
+            node_id=os.urandom(ID_BYTES),  # until the true one is told
+            name=row.name,
+            region=row.region,
+            zone=row.zone,
+            host=row.host,
+            port=row.port,
+        )
 
     def row(self, name: str) -> NodeRow:
         """The node of that name that is part of the store."""
@@ -188,12 +208,9 @@ class Membership:
         return min((*REGIONS, *count), key=lambda region: count[region])
 
     def _refuse_name(self, name: str) -> None:
-        if _TAKEN_NAMES.fullmatch(name):
-            raise MembershipRefused(f"{name!r} can't be a node's name: other processes are called so")
-        if not _NAME.fullmatch(name):
-            raise MembershipRefused(
-                f"{name!r} can't be a node's name: take up to 40 letters, digits, dots, dashes, underscores"
-            )
+        problem = name_problem(name)
+        if problem:
+            raise MembershipRefused(problem)
         if any(row.name == name for row in self._present):
             raise MembershipRefused(f"there is a node {name} already: give another --name")
 
@@ -237,6 +254,13 @@ class Membership:
         """
         if row.state == nodes.JOINING:
             return
+        if nodes.stands_alone(row):  # its directory can't be seen from here
+            if row.state not in _SILENT:
+                raise MembershipRefused(
+                    f"{row.name} is {row.state}, so it is not lost: stop its process first, or drain it (trivet node "
+                    f"drain {row.name})"
+                )
+            return
         has_data = self.has_data(row)
         home = self._homes.home(row.directory or "")
         if has_data and row.state not in _SILENT:
@@ -272,6 +296,15 @@ class Membership:
             len({shard for shard, node in copies(use.nodes, use.k + use.m) if node in others}) < use.k
             for use in placements.in_use(self._tx)
         )
+
+
+def name_problem(name: str) -> str:
+    """Why a node can't be called so; empty when it can."""
+    if _TAKEN_NAMES.fullmatch(name):
+        return f"{name!r} can't be a node's name: other processes are called so"
+    if not _NAME.fullmatch(name):
+        return f"{name!r} can't be a node's name: take up to 40 letters, digits, dots, dashes, underscores"
+    return ""
 
 
 def _make(directory: Path) -> None:

@@ -31,8 +31,14 @@ HEADER_BYTES_MAX: Final = 65535  # of the msgpack header; the two below fit into
 DELETE_BLOCKS_MAX: Final = 1000  # blocks in one DELETE_BLOCKS
 INVENTORY_MAX: Final = 1000  # entries in one INVENTORY or DAMAGED page
 VERIFY_BLOCKS_MAX: Final = 1000  # keys in one VERIFY_BLOCKS
-VERSION_MIN: Final = 1  # release N speaks N and N-1 (S25); 2 added VERIFY_BLOCKS, DAMAGED, PutBlock.repair
-VERSION_MAX: Final = 2
+APPEND_LOG_MAX: Final = 500  # entries in one APPEND_LOG
+TRIM_LOG_MAX: Final = 1000  # entries that one TRIM_LOG drops
+LOG_STATUS_MAX: Final = 1000  # names in one LOG_STATUS page
+# Release N speaks N and N-1 (S25), and 1, which costs nothing. 2 added VERIFY_BLOCKS, DAMAGED, PutBlock.repair; 3 the
+# catalog's log.
+VERSION_MIN: Final = 1
+VERSION_LOG: Final = 3  # from here on APPEND_LOG, READ_LOG, TRIM_LOG and LOG_STATUS are served
+VERSION_MAX: Final = 3
 
 _PREFIX: Final = struct.Struct("<IIBBHI")
 PREFIX_BYTES: Final = _PREFIX.size
@@ -51,9 +57,12 @@ class Op(enum.IntEnum):
     FENCE = 20
     INVENTORY = 21
     STATUS = 22
-    APPEND_LOG = 23  # reserved for S17, answered NOT_SUPPORTED
+    APPEND_LOG = 23
     VERIFY_BLOCKS = 24
     DAMAGED = 25
+    READ_LOG = 26
+    TRIM_LOG = 27
+    LOG_STATUS = 28
 
 
 class Status(enum.IntEnum):
@@ -309,6 +318,64 @@ class DamagedPage(Message, frozen=True):
     more: bool
 
 
+class AppendLog(Message, frozen=True):
+    """Store entries of the catalog's log (S17), their payloads one behind the other; answered with Appended when they
+    are synced. Under a fence, as deletes are (S18): `term` is the catalog's term as the sender knows it, which may be
+    higher than that of an entry. An entry under a name that exists takes its place.
+
+    An entry is (kind, term, batch, chunk, payload length, page checksums of its payload)."""
+
+    catalog_id: bytes
+    term: int
+    entries: list[tuple[int, int, int, int, int, bytes]]
+
+
+class ReadLog(Message, frozen=True):
+    """The entry of that name; answered as READ_BLOCK answers for a whole block."""
+
+    kind: int
+    term: int
+    batch: int
+    chunk: int
+
+
+class TrimLog(Message, frozen=True):
+    """Drop entries whose names come before `keep` (kind, term, batch, chunk) in the order (term, batch, kind, chunk),
+    under a fence (S18); synced. At most TRIM_LOG_MAX at once: ask again while there are more."""
+
+    catalog_id: bytes
+    term: int
+    keep: tuple[int, int, int, int]
+
+
+class LogTrimmed(Message, frozen=True):
+    """So many were dropped; `more` are to be."""
+
+    entries: int
+    more: bool
+
+
+class LogStatusRequest(Message, frozen=True):
+    """Asks for LogStatus, with at most `limit` names behind the packed name `after` (b"" = from the first), in the
+    order (term, batch, kind, chunk)."""
+
+    after: bytes
+    limit: int
+
+
+class LogStatus(Message, frozen=True):
+    """What a node holds of the catalog's log: the fence it obeys (no id while it knows none), entries, bytes of their
+    payloads, those of them that it knows to be bad, and a page of (kind, term, batch, chunk, payload length)."""
+
+    catalog_id: bytes
+    term: int
+    entries: int
+    nbytes: int
+    damaged: int
+    names: list[tuple[int, int, int, int, int]]
+    more: bool
+
+
 class StatusRequest(Message, frozen=True):
     """Asks for NodeStatus."""
 
@@ -321,7 +388,8 @@ class NodeStatus(Message, frozen=True):
     `damaged_blocks` is the number of blocks that DAMAGED would list. `capacity_bytes` is the size of its file
     system, `queued_bytes` what was received and is not yet answered, `peers` its connections. `stored_…` and
     `read_…` count since the start. `sync_us` (microseconds of each sync) and `group_writes` (requests that one
-    append served) are histograms as codec.histogram has them, by bucket, since the start.
+    append served) are histograms as codec.histogram has them, by bucket, since the start. `log_entries` and
+    `log_bytes` are of the catalog's log (S17); `blocks`, `live_bytes` and `damaged_blocks` leave it out.
     """
 
     node_id: bytes
@@ -349,6 +417,8 @@ class NodeStatus(Message, frozen=True):
     read_bytes: int = 0
     sync_us: dict[int, int] = {}
     group_writes: dict[int, int] = {}
+    log_entries: int = 0
+    log_bytes: int = 0
 
 
 encode = msgspec.msgpack.Encoder().encode  # any message -> header bytes
@@ -369,3 +439,9 @@ decode_blocks_verified = msgspec.msgpack.Decoder(BlocksVerified).decode
 decode_damaged = msgspec.msgpack.Decoder(Damaged).decode
 decode_damaged_page = msgspec.msgpack.Decoder(DamagedPage).decode
 decode_node_status = msgspec.msgpack.Decoder(NodeStatus).decode
+decode_append_log = msgspec.msgpack.Decoder(AppendLog).decode
+decode_read_log = msgspec.msgpack.Decoder(ReadLog).decode
+decode_trim_log = msgspec.msgpack.Decoder(TrimLog).decode
+decode_log_trimmed = msgspec.msgpack.Decoder(LogTrimmed).decode
+decode_log_status_request = msgspec.msgpack.Decoder(LogStatusRequest).decode
+decode_log_status = msgspec.msgpack.Decoder(LogStatus).decode

@@ -20,7 +20,7 @@ What a field means by record type:
 
     SHARD        blob, stripe, shard = block key; aux = 0
     TOMBSTONE    key as above, no payload; aux = sequence of the copy it deletes, 0 = any (S20)
-    CATALOG_LOG  reserved for S17
+    CATALOG_LOG  an entry of the catalog's log (S17): its name stands in the key, see cluster/log_names.py; aux = 0
     BATCH        aux = log position known to be synced before this batch (S4)
     SEGMENT      first record of a segment: blob = node id, stripe = segment number, aux as BATCH
     TABLE        key table that ends a sealed segment (S7); see cluster/node/segment.py
@@ -272,6 +272,22 @@ def verify_pages(record: Buffer, key: BlockKey, first_page: int) -> VerifiedBloc
     if page_checksums(payload) != header.pages[4 * first_page : 4 * page_count(stop)]:
         raise BlockCorrupt("a payload page fails its checksum")
     return VerifiedBlock(header, start, payload, _PROOF)
+
+
+def verify_log(record: Buffer, key: BlockKey) -> tuple[BlockHeader, memoryview]:
+    """Header and payload of a whole CATALOG_LOG record (its tail pad may be missing) that must be the one of `key`.
+
+    Raises as `verify` does. `key` names a log entry as cluster/log_names.py packs it.
+    """
+    view = memoryview(record)
+    header = parse_header(view)
+    if header.type != RecordType.CATALOG_LOG:
+        raise BlockMisdirected(f"record of type {header.type} where a log entry was asked for")
+    if header.key != key:
+        raise BlockMisdirected(f"log entry {header.key} where {key} was asked for")
+    payload = view[header.header_bytes : header.header_bytes + header.payload_length]
+    check_payload(header, payload)
+    return header, payload
 
 
 def _parse_shard(record: Buffer, key: BlockKey) -> tuple[BlockHeader, memoryview]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from importlib.metadata import version
 
-from compose import control
+from compose import configuration, control
 from compose.data_dir import DataDir
 from compose.settings import Settings, default_text, table
 from s3front.admin.services import AdminServices, SettingInForce
 from s3front.services import FrontServices
 
 SETTLE_WAIT_S = 60.0
-_USER_INFO = re.compile(r"//[^/@]*@")
 
 
 def admin_services(front: FrontServices, settings: Settings) -> AdminServices:
@@ -34,12 +32,12 @@ def admin_services(front: FrontServices, settings: Settings) -> AdminServices:
 
 
 def in_force(settings: Settings) -> tuple[SettingInForce, ...]:
-    """All of them, as their variables would be written; what stands before an @ in a URL is a secret."""
+    """All of them, as their variables would be written, without secrets."""
     return tuple(
         SettingInForce(
             name,
             setting.env,
-            _USER_INFO.sub("//***@", setting.render(getattr(settings, name))),
+            configuration.shown(setting, setting.render(getattr(settings, name))),
             default_text(name),
             setting.help,
         )

@@ -1,5 +1,5 @@
-"""Writes docs/api.md from the OpenAPI document, and docs/s3-compatibility.md from the table of operations, for people:
-``python -m compose.api_document`` (make docs)."""
+"""Writes docs/api.md from the OpenAPI document, docs/s3-compatibility.md from the table of operations and
+docs/configuration.md from that of settings, for people: ``python -m compose.api_document`` (make docs)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from compose import configuration_document
 from s3front import compatibility
 from s3front.admin.api import ENDPOINTS
 from s3front.admin.openapi import BASE_PATH, openapi_document
@@ -56,7 +57,11 @@ words), and `/-/metrics` for Prometheus (with `Authorization: Bearer`, when `TRI
 def main() -> int:
     """Write the files; with ``--check`` only say whether they are as they should be (exit code 1 when not)."""
     stale = False
-    for path, text in ((PATH, document()), (COMPATIBILITY_PATH, compatibility.document())):
+    for path, text in (
+        (PATH, document()),
+        (COMPATIBILITY_PATH, compatibility.document()),
+        (configuration_document.PATH, configuration_document.document()),
+    ):
         if "--check" not in sys.argv[1:]:
             path.write_text(text)
             print(f"written: {path}")

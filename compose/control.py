@@ -20,6 +20,7 @@ import msgspec
 from compose.listening import listen_control, short_name
 
 REFRESH = "refresh"
+RESTART = "restart"
 LINE_BYTES_MAX = 64 << 10
 SAYING_S_MAX = 10.0
 """A caller has so long to say what it wants."""

@@ -1,4 +1,5 @@
-"""Root credentials and the cluster secret: taken from the environment, or made once and kept.
+"""Root credentials and the cluster secret: given by environment or configuration file, or
+made once and kept.
 
 There is no default password. What is generated lies in a file in the format of AWS's shared credentials
 files, profile ``trivet``, so that AWS tools can be pointed at it without anyone copying a secret.
@@ -16,10 +17,11 @@ from pathlib import Path
 
 from compose.data_dir import DataDir, write_private
 from compose.refusal import StartRefused
+from compose.settings import CREDENTIALS, given
 
-ACCESS_KEY_VARIABLE = "TRIVET_ROOT_ACCESS_KEY"
-SECRET_KEY_VARIABLE = "TRIVET_ROOT_SECRET_KEY"  # noqa: S105 (the variable's name)
-METRICS_TOKEN_VARIABLE = "TRIVET_METRICS_TOKEN"  # noqa: S105 (the variable's name)
+ACCESS_KEY_VARIABLE = CREDENTIALS["root_access_key"]
+SECRET_KEY_VARIABLE = CREDENTIALS["root_secret_key"]
+METRICS_TOKEN_VARIABLE = CREDENTIALS["metrics_token"]
 PROFILE = "trivet"
 
 _ACCESS_KEY = re.compile(r"[A-Za-z0-9._-]{3,128}")
@@ -35,11 +37,12 @@ class RootCredentials:
 
 
 def from_environment(environment: Mapping[str, str]) -> RootCredentials | None:
-    """None when neither variable is set. Raises StartRefused for one without the other, and for unfit
-    ones.
+    """The pair that the environment or the configuration file gives; None when neither key is given. Raises
+    StartRefused for one without the other, and for unfit ones.
     """
-    access_key = environment.get(ACCESS_KEY_VARIABLE, "")
-    secret_key = environment.get(SECRET_KEY_VARIABLE, "")
+    places = given(environment)
+    found = [places.find(name) for name in ("root_access_key", "root_secret_key")]
+    access_key, secret_key = ("" if each is None else each.text for each in found)
     if not access_key and not secret_key:
         return None
     if not access_key or not secret_key:
@@ -47,8 +50,8 @@ def from_environment(environment: Mapping[str, str]) -> RootCredentials | None:
         if secret_key:
             there, missing = missing, there
         raise StartRefused(
-            f"{there} is set but {missing} is not: set both, or neither to have them generated into the data "
-            "directory"
+            f"{there} is set but {missing} is not: set both ({missing}_FILE names a file that holds it), or "
+            "neither to have them generated into the data directory"
         )
     if not _ACCESS_KEY.fullmatch(access_key):
         raise StartRefused(
@@ -63,10 +66,16 @@ def metrics_token(environment: Mapping[str, str]) -> str:
     """What a scrape of the metrics must bring as ``Authorization: Bearer``; empty when anybody may read them.
     Raises StartRefused for one that no header can carry.
     """
-    token = environment.get(METRICS_TOKEN_VARIABLE, "")
+    found = given(environment).find("metrics_token")
+    token = "" if found is None else found.text
     if token and not _METRICS_TOKEN.fullmatch(token):
         raise StartRefused(f"{METRICS_TOKEN_VARIABLE} must have 8 to 256 printable characters without spaces")
     return token
+
+
+def to_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables by which child processes, which read no configuration file, find the same credentials."""
+    return given(environment).to_environment(CREDENTIALS)
 
 
 def settle(data: DataDir, environment: Mapping[str, str]) -> RootCredentials:

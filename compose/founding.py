@@ -21,17 +21,19 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from catalog import nodes
-from catalog.engine import Catalog, create
+from catalog.engine import Catalog, CatalogSettings, create
 from catalog.errors import CatalogError
 from catalog.model import NodeRow
 from catalog.transaction import Transaction
 from cluster.node.files import RealFiles
 from cluster.node.identity import NodeRefused, initialise, is_initialised, read_identity
+from compose.catalog_place import catalog_of, describe
 from compose.data_dir import DataDir
 from compose.founding_plan import Addresses, FoundedNode, FoundedStore, FoundingPlan, PlannedNode
 from compose.refusal import StartRefused
@@ -48,16 +50,37 @@ Listen = Callable[[FoundedStore], Addresses]
 def found(settings: Settings, plan: FoundingPlan, listen: Listen) -> None:
     """Does all steps. Raises StartRefused."""
     try:
-        asyncio.run(_found(DataDir(settings.data), plan, listen))
+        asyncio.run(_found(DataDir(settings.data), catalog_of(settings), plan, listen))
     except (CatalogError, NodeRefused) as refusal:
         raise StartRefused(str(refusal)) from refusal
 
 
-async def _found(data: DataDir, plan: FoundingPlan, listen: Listen) -> None:
-    if not data.catalog.exists():
-        _refuse_data_without_catalog(data, plan.nodes)
-        create(data.catalog, cluster_id=os.urandom(ID_BYTES), nodes_hold_data=False)
-    catalog = Catalog.open(data.catalog)
+def there_is_catalog(where: Path | str) -> bool:
+    """Whether there is one in that file or database, of whatever release. Raises CatalogError."""
+    if isinstance(where, Path):
+        return where.exists()
+    from catalog.postgres import Postgres, revision_of
+
+    with closing(Postgres(where).connect()) as connection:
+        if revision_of(connection) is None:
+            return False
+        return connection.execute("SELECT 1 FROM meta").fetchone() is not None
+
+
+def make_catalog(
+    data: DataDir, where: Path | str, cluster_id: bytes, planned: Sequence[PlannedNode] = ()
+) -> None:
+    """Raises StartRefused beside a node's directory that is not empty (S18), CatalogError."""
+    _refuse_data_without_catalog(data, where, planned)
+    create(where, cluster_id=cluster_id, nodes_hold_data=False)
+
+
+async def _found(data: DataDir, where: Path | str, plan: FoundingPlan, listen: Listen) -> None:
+    if not there_is_catalog(where):
+        if not plan.nodes:
+            raise StartRefused(f"there is no catalog: {describe(where)}")
+        make_catalog(data, where, os.urandom(ID_BYTES), plan.nodes)
+    catalog = Catalog.open(where, CatalogSettings(copies=1))  # recorded, so that a log begins with it (S17)
     await catalog.start()
     try:
         founder = _Founder(data, catalog, plan, (await catalog.meta()).cluster_id)
@@ -79,15 +102,24 @@ class _Founder:
         self._is_new = False
 
     async def _nodes(self) -> list[NodeRow]:
+        """Those that a supervisor is to run; others are started by themselves."""
+        return [row for row in await self._present() if not nodes.stands_alone(row) or self._is_old(row)]
+
+    def _is_old(self, row: NodeRow) -> bool:
+        """Whether it is of a catalog that did not have the directories yet."""
+        places = {*self._plan.given, str(self._data.root / row.name)}
+        return any(self._resident(Path(place)) == row.node_id for place in places)
+
+    async def _present(self) -> list[NodeRow]:
         return [row for row in await nodes.current(self._catalog) if row.state != nodes.REMOVED]
 
     async def settle_nodes(self) -> None:
         """Register the planned nodes of a new store; find the directories of one that is there."""
-        rows = await self._nodes()
-        if not rows:
+        rows, present = await self._nodes(), await self._present()
+        if not present:
             await self._catalog.write(self._register_planned)
             return
-        self._refuse_too_few(rows)
+        self._refuse_too_few(present)
         homes = self._homes(rows)
         self._refuse_strange_directories(homes.values(), await nodes.current(self._catalog))
         moved = [(row, homes[row.number]) for row in rows if homes[row.number] != row.directory]
@@ -158,8 +190,8 @@ class _Founder:
             )
 
     async def settle_directories(self) -> FoundedStore:
-        rows = await self._nodes()
-        self._is_new = all(row.state == nodes.JOINING for row in rows)
+        rows, present = await self._nodes(), await self._present()
+        self._is_new = all(row.state == nodes.JOINING for row in present)
         problems: dict[int, str] = {}
         for row in rows:
             if row.state == nodes.JOINING:
@@ -182,6 +214,7 @@ class _Founder:
                 )
                 for row in rows
             ],
+            nodes_elsewhere=len(present) - len(rows),
         )
 
     def _initialise(self, row: NodeRow) -> None:
@@ -226,15 +259,18 @@ def _move_homes(tx: Transaction, moved: Sequence[tuple[NodeRow, str]]) -> None:
         nodes.move(tx, row.number, host=row.host, port=row.port, directory=directory)
 
 
-def _refuse_data_without_catalog(data: DataDir, planned: Sequence[PlannedNode]) -> None:
+def _refuse_data_without_catalog(data: DataDir, where: Path | str, planned: Sequence[PlannedNode]) -> None:
     """An empty catalog would call everything in the nodes garbage (S18)."""
-    if not planned:
-        raise StartRefused(f"there is no catalog in {data.root}")
     for directory in sorted({*(Path(node.directory) for node in planned), *data.root.glob("node-*")}):
         if directory.exists() and set(os.listdir(directory)) - _NOT_DATA:
+            place = (
+                f"no catalog in {data.root}"
+                if isinstance(where, Path)
+                else f"no catalog at {describe(where)}"
+            )
             raise StartRefused(
-                f"there is no catalog in {data.root}, but the node's directory {directory} is not empty: "
-                f"a new catalog would not know that data. Put {data.catalog.name} back (trivet catalog restore), "
+                f"there is {place}, but the node's directory {directory} is not empty: "
+                "a new catalog would not know that data. Put the catalog back (trivet catalog restore), "
                 "or name other directories"
             )
 

@@ -47,6 +47,8 @@ class FoundedStore(msgspec.Struct, frozen=True):
     cluster_id: str
     """Hexadecimal."""
     nodes: list[FoundedNode]
+    nodes_elsewhere: int = 0
+    """Those that are started by themselves."""
 
 
 class NodeAddress(msgspec.Struct, frozen=True):

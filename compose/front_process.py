@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -22,7 +23,8 @@ from compose.data_dir import DataDir
 from compose.fault_reporter import FaultReporter
 from compose.front_figures import recorder
 from compose.http_server import serve_http
-from compose.process import OnReady, inherited_listener, run_until_stopped
+from compose.join_token import cluster_secret
+from compose.process import OnReady, run_until_stopped
 from compose.running import processes
 from compose.settings import Settings
 from compose.storage_policies import storage_policies
@@ -34,6 +36,7 @@ from s3front.auth.sealing import Sealer
 from s3front.blob_store import new_blob
 from s3front.encryption.local_keys import LocalKeys
 from s3front.encryption.ring_sealing import RingSealer
+from s3front.join import JoinDesk
 from s3front.services import FrontServices, FrontSettings
 
 DIGEST_THREADS = 2
@@ -46,11 +49,11 @@ def run_front_process(
     settings: Settings,
     environment: Mapping[str, str],
     *,
-    listen_fd: int,
+    listener: socket.socket,
     supervisor_fd: int | None,
     name: str = "front",
 ) -> None:
-    """Serves S3 until told to stop. Raises StartRefused when catalog or credentials can't be used."""
+    """Serves S3 on `listener` until told to stop. Raises StartRefused when catalog or credentials can't be used."""
 
     async def work_of_front(on_ready: OnReady) -> None:
         with traces_to(settings.trace_url, name) as tracer:
@@ -58,14 +61,15 @@ def run_front_process(
 
     async def serve(on_ready: OnReady, tracer: Tracing | None) -> None:
         async with front_services(settings, environment, name, tracer) as services:
-            app = create_app(admin_services(services, settings))
+            desk = JoinDesk(services.catalog, services.nodes, cluster_secret(settings))
+            app = create_app(admin_services(services, settings), desk.route)
             # What is there now stays: the collector need not walk through it at each full collection.
             gc.collect()
             gc.freeze()
             gc.set_threshold(GC_ALLOCATIONS, 20, 20)
             await serve_http(
                 app,
-                inherited_listener(listen_fd),
+                listener,
                 keep_alive_s=settings.keep_alive_s,
                 stop_wait_s=settings.stop_wait_s,
                 on_ready=on_ready,
@@ -86,7 +90,7 @@ async def front_services(
     """Everything a front works with, started, and closed at the end."""
     place = DataDir(settings.data)
     root = credentials.load(place, environment)
-    cluster_secret = credentials.load_cluster_secret(place.cluster_secret)
+    secret = cluster_secret(settings)
     # Two budgets, because a copy reads and writes at once and must not wait for itself.
     half = settings.front_stripe_bytes_max // 2
     trace_context = tracer.context if tracer is not None else no_trace
@@ -133,11 +137,11 @@ async def front_services(
                     ),
                     keys=KeyRing(
                         catalog,
-                        Sealer(cluster_secret),
+                        Sealer(secret),
                         root_access_key=root.access_key,
                         root_secret_key=root.secret_key,
                     ),
-                    encryption=LocalKeys(catalog, RingSealer(cluster_secret)),
+                    encryption=LocalKeys(catalog, RingSealer(secret)),
                     requests=requests,
                     digest_threads=digest_threads,
                     copy_slots=asyncio.Semaphore(COPIES_AT_ONCE),

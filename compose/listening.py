@@ -20,6 +20,15 @@ def listen_s3(host: str, port: int) -> socket.socket:
     """The S3 endpoint's socket. Raises StartRefused, naming the port and what to type, when it can't be
     had.
     """
+    return _listen_tcp(host, port, "make up PORT=9001 (or trivet up --port 9001)")
+
+
+def listen_on(host: str, port: int) -> socket.socket:
+    """The socket of a process that runs by itself. Raises as `listen_s3` does."""
+    return _listen_tcp(host, port, "--listen HOST:PORT")
+
+
+def _listen_tcp(host: str, port: int, choice: str) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -31,8 +40,7 @@ def listen_s3(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise StartRefused(
-                f"port {port} on {host} is taken by another program; choose another one: make up PORT=9001 "
-                "(or trivet up --port 9001)"
+                f"port {port} on {host} is taken by another program; choose another one: {choice}"
             ) from None
         raise StartRefused(f"can't listen on {host} port {port}: {error.strerror}") from None
 

@@ -41,6 +41,8 @@ class NodeChildren:
         self._make_child = make_child
         self._found = found
         self._on_start = on_start
+        self.elsewhere = 0
+        """Nodes of the store that are started by themselves."""
         self._nodes: dict[str, _Node] = {}
         self._one_at_a_time = asyncio.Lock()
 
@@ -58,6 +60,7 @@ class NodeChildren:
         """
         async with self._one_at_a_time:
             store = await self._found(plan, self._listen)
+            self.elsewhere = store.nodes_elsewhere
             for name, node in self._nodes.items():
                 if node.child is None:
                     node.child = self._start(name, node, store.cluster_id)

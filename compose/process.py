@@ -14,6 +14,15 @@ from compose.lifeline import Lifeline
 
 OnReady = Callable[[], None]
 
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(2 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(4 << 20),
+    "MALLOC_ARENA_MAX": "2",
+}
+"""glibc would give each buffer of a stripe back to the kernel and fetch it page by page again: kept, encoding a MiB
+takes 0.07 ms instead of 0.5, and large writes double. Two arenas, because many keep memory that one would reuse.
+"""
+
 
 def run_until_stopped(
     work: Callable[[OnReady], Coroutine[Any, Any, None]],

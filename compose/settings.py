@@ -9,70 +9,32 @@ compose.credentials).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from compose.config_file import CONFIG_VARIABLE, NO_FILE, Key
+from compose.given import Found, Given
 from compose.logs import FORMATS, LEVELS
 from compose.refusal import StartRefused
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """How one field of `Settings` is written outside Python."""
-
-    env: str
-    help: str
-    parse: Callable[[str], object]
-    render: Callable[[Any], str] = str
-
-
-def _about(
-    env: str, help_text: str, parse: Callable[[str], object], render: Callable[[Any], str] = str
-) -> dict[str, Setting]:
-    return {"setting": Setting(env, help_text, parse, render)}
-
-
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise ValueError("must be a whole number") from None
-        if not low <= value <= high:
-            raise ValueError(f"must be from {low} to {high}")
-        return value
-
-    return parse
-
-
-def _words(separator: str) -> tuple[Callable[[str], tuple[str, ...]], Callable[[tuple[object, ...]], str]]:
-    return (
-        lambda text: tuple(word for word in text.split(separator) if word),
-        lambda words: separator.join(str(word) for word in words),
-    )
-
-
-def _paths(text: str) -> tuple[Path, ...]:
-    return tuple(Path(word) for word in text.split(os.pathsep) if word)
-
-
-def _render_paths(paths: tuple[Path, ...]) -> str:
-    return os.pathsep.join(str(path) for path in paths)
-
-
-def _one_of(words: Sequence[str]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
-        return text
-
-    return parse
-
-
-_parse_domains, _render_domains = _words(",")
+from compose.setting import (
+    Setting,
+    about,
+    address,
+    front_urls,
+    integer,
+    join_token,
+    node_name,
+    one_of,
+    option_name,
+    paths,
+    postgresql_url,
+    reachable_address,
+    render_paths,
+    render_words,
+    words,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,239 +43,286 @@ class Settings:
 
     data: Path = field(
         default=Path("data"),
-        metadata=_about("TRIVET_DATA", "directory for credentials, catalog and (by default) the nodes", Path),
+        metadata=about("TRIVET_DATA", "directory for credentials, catalog and (by default) the nodes", Path),
     )
     host: str = field(
         default="127.0.0.1",
-        metadata=_about("TRIVET_HOST", "address to listen on; only this machine can reach the default", str),
+        metadata=about("TRIVET_HOST", "address to listen on; only this machine can reach the default", str),
     )
     port: int = field(
         default=9000,
-        metadata=_about("TRIVET_PORT", "port of the S3 endpoint; 0 takes a free one", _integer(0, 65_535)),
+        metadata=about("TRIVET_PORT", "port of the S3 endpoint; 0 takes a free one", integer(0, 65_535)),
     )
     node_dirs: tuple[Path, ...] = field(
         default=(),
-        metadata=_about(
+        metadata=about(
             "TRIVET_NODE_DIRS",
             "directory of one storage node of a new store, once for each node (on a machine with several disks)",
-            _paths,
-            _render_paths,
+            paths,
+            render_paths,
         ),
     )
     nodes: int = field(
         default=0,
-        metadata=_about(
+        metadata=about(
             "TRIVET_NODES",
             "storage nodes of a new store; 0 means three, or as many as a stripe has shards",
-            _integer(0, 255),
+            integer(0, 255),
         ),
     )
     fronts: int = field(
         default=0,
-        metadata=_about(
-            "TRIVET_FRONTS", "number of S3 front processes; 0 means one for two cores", _integer(0, 64)
+        metadata=about(
+            "TRIVET_FRONTS", "number of S3 front processes; 0 means one for two cores", integer(0, 64)
         ),
     )
     region: str = field(
-        default="us-east-1", metadata=_about("TRIVET_REGION", "the region that requests are signed for", str)
+        default="us-east-1", metadata=about("TRIVET_REGION", "the region that requests are signed for", str)
     )
     zone: str = field(
         default="",
-        metadata=_about(
+        metadata=about(
             "TRIVET_ZONE",
             "the zone, within the region, that this machine is in: near nodes are read first",
             str,
         ),
     )
+    catalog: str = field(
+        default="",
+        repr=False,
+        metadata=about(
+            "TRIVET_CATALOG",
+            "URL of the PostgreSQL database that holds the catalog; without it the catalog is a file in the data "
+            "directory",
+            postgresql_url,
+            secret=True,
+        ),
+    )
+    catalog_copies: int = field(
+        default=2,
+        metadata=about(
+            "TRIVET_CATALOG_COPIES",
+            "nodes that have each change of a catalog in a file before it is acknowledged; 0 means none",
+            integer(0, 9),
+        ),
+    )
+    join_token: str = field(
+        default="",
+        repr=False,
+        metadata=about(
+            "TRIVET_JOIN_TOKEN",
+            "what `trivet token` prints: makes a process on another machine a part of the cluster",
+            join_token,
+            secret=True,
+        ),
+    )
+    listen: str = field(
+        default="",
+        metadata=about(
+            "TRIVET_LISTEN", "HOST:PORT that a front or a node that runs by itself listens on", address
+        ),
+    )
+    advertise: str = field(
+        default="",
+        metadata=about(
+            "TRIVET_ADVERTISE",
+            "HOST:PORT where the others reach a node that runs by itself; without it where it listens",
+            reachable_address,
+        ),
+    )
+    join: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            "TRIVET_JOIN",
+            "URLs of fronts, separated by commas, that a node that runs by itself announces itself to",
+            front_urls,
+            render_words,
+        ),
+    )
+    node_name: str = field(
+        default="",
+        metadata=about("TRIVET_NODE_NAME", "name of a node that runs by itself", node_name),
+    )
     domains: tuple[str, ...] = field(
         default=("localhost",),
-        metadata=_about(
+        metadata=about(
             "TRIVET_DOMAINS",
             "base domains whose subdomains name buckets, separated by commas",
-            _parse_domains,
-            _render_domains,
+            words,
+            render_words,
         ),
     )
     data_shards: int = field(
         default=2,
-        metadata=_about(
-            "TRIVET_DATA_SHARDS", "data shards of a stripe (k); new objects only", _integer(1, 31)
-        ),
+        metadata=about("TRIVET_DATA_SHARDS", "data shards of a stripe (k); new objects only", integer(1, 31)),
     )
     parity_shards: int = field(
         default=1,
-        metadata=_about(
+        metadata=about(
             "TRIVET_PARITY_SHARDS",
             "parity shards of a stripe (m): so many nodes may be lost; new objects only",
-            _integer(1, 31),
+            integer(1, 31),
         ),
     )
     reduced_data_shards: int = field(
         default=0,
-        metadata=_about(
+        metadata=about(
             "TRIVET_REDUCED_DATA_SHARDS",
             "data shards of a stripe in storage class REDUCED_REDUNDANCY; 0 means as in the others",
-            _integer(0, 31),
+            integer(0, 31),
         ),
     )
     reduced_parity_shards: int = field(
         default=0,
-        metadata=_about(
+        metadata=about(
             "TRIVET_REDUCED_PARITY_SHARDS",
             "parity shards of a stripe in storage class REDUCED_REDUNDANCY; 0 means one",
-            _integer(0, 31),
+            integer(0, 31),
         ),
     )
     lifecycle_day_s: int = field(
         default=86_400,
-        metadata=_about(
+        metadata=about(
             "TRIVET_LIFECYCLE_DAY_S",
             "seconds that a day of a lifecycle rule lasts; shorter only to try rules",
-            _integer(1, 86_400),
+            integer(1, 86_400),
         ),
     )
     front_stripe_bytes_max: int = field(
         default=48 << 20,
-        metadata=_about(
+        metadata=about(
             "TRIVET_FRONT_STRIPE_BYTES_MAX",
             "bytes of object data that one front holds in memory at once",
-            _integer(8 << 20, 64 << 30),
+            integer(8 << 20, 64 << 30),
         ),
     )
     grace_s: int = field(
         default=900,
-        metadata=_about(
+        metadata=about(
             "TRIVET_GRACE_S",
             "seconds that the bytes of a deleted or replaced object are kept for requests that still read them",
-            _integer(1, 30 * 86_400),
+            integer(1, 30 * 86_400),
         ),
     )
     rebuild_after_s: int = field(
         default=900,
-        metadata=_about(
+        metadata=about(
             "TRIVET_REBUILD_AFTER_S",
             "seconds after which the shards of a node that is down are rebuilt on others, if enough are left",
-            _integer(1, 30 * 86_400),
+            integer(1, 30 * 86_400),
         ),
     )
     repair_bytes_per_s: int = field(
         default=0,
-        metadata=_about(
+        metadata=about(
             "TRIVET_REPAIR_BYTES_PER_S",
             "object bytes that repair and rebalancing rebuild or move in a second; 0 means no limit",
-            _integer(0, 1 << 40),
+            integer(0, 1 << 40),
         ),
     )
     scrub_bytes_per_s: int = field(
         default=8 << 20,
-        metadata=_about(
+        metadata=about(
             "TRIVET_SCRUB_BYTES_PER_S",
             "bytes that each node reads in a second to check its blocks; 0 means never",
-            _integer(0, 1 << 40),
+            integer(0, 1 << 40),
         ),
     )
     scrub_s: int = field(
         default=6 * 3600,
-        metadata=_about(
+        metadata=about(
             "TRIVET_SCRUB_S",
             "seconds from one comparison of the catalog with what the nodes hold to the next",
-            _integer(1, 365 * 86_400),
+            integer(1, 365 * 86_400),
         ),
     )
     segment_bytes: int = field(
         default=64 << 20,
-        metadata=_about(
+        metadata=about(
             "TRIVET_SEGMENT_BYTES",
             "size at which a node begins another segment file",
-            _integer(1 << 16, 1 << 31),
+            integer(1 << 16, 1 << 31),
         ),
     )
     node_reserve_bytes: int = field(
         default=256 << 20,
-        metadata=_about(
+        metadata=about(
             "TRIVET_NODE_RESERVE_BYTES",
             "free disk space that a node keeps for deletes and compaction: below it takes no new blocks",
-            _integer(0, 1 << 50),
+            integer(0, 1 << 50),
         ),
     )
     keep_alive_s: int = field(
         default=75,
-        metadata=_about(
-            "TRIVET_KEEP_ALIVE_S", "seconds that an idle client connection is kept open", _integer(1, 3600)
+        metadata=about(
+            "TRIVET_KEEP_ALIVE_S", "seconds that an idle client connection is kept open", integer(1, 3600)
         ),
     )
     stop_wait_s: int = field(
         default=10,
-        metadata=_about(
+        metadata=about(
             "TRIVET_STOP_WAIT_S",
             "seconds that a process may take to finish its work when it is told to stop",
-            _integer(1, 3600),
+            integer(1, 3600),
         ),
     )
     silence_s_max: int = field(
         default=10,
-        metadata=_about(
+        metadata=about(
             "TRIVET_SILENCE_S_MAX",
             "seconds without a heartbeat after which a process is killed and started again",
-            _integer(3, 3600),
+            integer(3, 3600),
         ),
     )
     restart_wait_s_max: int = field(
         default=10,
-        metadata=_about(
+        metadata=about(
             "TRIVET_RESTART_WAIT_S_MAX",
             "longest pause, in seconds, before a process that keeps dying is started again",
-            _integer(1, 3600),
+            integer(1, 3600),
         ),
     )
     log_requests: str = field(
         default="none",
-        metadata=_about(
+        metadata=about(
             "TRIVET_LOG_REQUESTS",
             "which requests get a line in the log: one of none, all",
-            _one_of(("none", "all")),
+            one_of(("none", "all")),
         ),
     )
     log_format: str = field(
         default="text",
-        metadata=_about("TRIVET_LOG_FORMAT", f"one of {', '.join(FORMATS)}", _one_of(FORMATS)),
+        metadata=about("TRIVET_LOG_FORMAT", f"one of {', '.join(FORMATS)}", one_of(FORMATS)),
     )
     trace_url: str = field(
         default="",
-        metadata=_about(
+        metadata=about(
             "TRIVET_TRACE_URL",
             "OTLP endpoint (http://HOST:4318) that OpenTelemetry traces are sent to; none are made without it",
             str,
         ),
     )
     log_level: str = field(
-        default="info", metadata=_about("TRIVET_LOG_LEVEL", f"one of {', '.join(LEVELS)}", _one_of(LEVELS))
+        default="info", metadata=about("TRIVET_LOG_LEVEL", f"one of {', '.join(LEVELS)}", one_of(LEVELS))
     )
 
     @classmethod
     def read(cls, environment: Mapping[str, str], flags: Mapping[str, object | None]) -> Settings:
-        """Flags by field name (None: not given) win over the environment, which wins over the defaults.
+        """Flags by field name (None: not given) win over the environment, that over the configuration file, and
+        that over the defaults.
 
-        Raises StartRefused, with the variable's or the option's name, for a value that can't be used.
+        Raises StartRefused, with the variable's, the option's or the key's name, for what can't be used.
         """
-        values: dict[str, Any] = {}
-        for name, setting in table().items():
-            text = environment.get(setting.env, "")
-            source = setting.env
-            given = flags.get(name)
-            if given is not None:
-                text, source = setting.render(given), option_name(name)
-            if text == "":
-                continue
-            try:
-                values[name] = setting.parse(text)
-            except ValueError as error:
-                raise StartRefused(f"{source}={text} can't be used: {error}") from None
-        return replace(cls(), **values)
+        return resolve(environment, flags).settings
 
     def to_environment(self) -> dict[str, str]:
-        """What `read` turns into the same settings again: for child processes."""
-        return {setting.env: setting.render(getattr(self, name)) for name, setting in table().items()}
+        """What `read` turns into the same settings again, whatever any file says: for child processes."""
+        known = table()
+        return {
+            **{setting.env: setting.render(getattr(self, name)) for name, setting in known.items()},
+            **{setting.file_env: "" for setting in known.values() if setting.secret},
+            CONFIG_VARIABLE: NO_FILE,
+        }
 
     @property
     def width(self) -> int:
@@ -331,6 +340,66 @@ def default_text(name: str) -> str:
     return table()[name].render(getattr(Settings(), name))
 
 
-def option_name(name: str) -> str:
-    """`node_dirs` is given once per node, so its option is singular."""
-    return "--" + ("node_dir" if name == "node_dirs" else name).replace("_", "-")
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Settings, and where each comes from by its name; what is not there is a default."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    file: Path | None
+
+
+def resolve(environment: Mapping[str, str], flags: Mapping[str, object | None]) -> Resolved:
+    """As `Settings.read`, with the sources."""
+    places = given(environment)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, setting in table().items():
+        flag = flags.get(name)
+        found = places.find(name) if flag is None else Found(setting.render(flag), option_name(name))
+        if found is None:
+            continue
+        try:
+            values[name] = setting.parse(found.text)
+        except ValueError as error:
+            shown = found.source if setting.secret else f"{found.source}={found.text}"
+            raise StartRefused(f"{shown} can't be used: {error}") from None
+        sources[name] = found.source
+    settings = replace(Settings(), **values)
+    _refuse_halves(settings, sources)
+    return Resolved(settings, sources, places.path)
+
+
+def _refuse_halves(settings: Settings, sources: Mapping[str, str]) -> None:
+    """Raises StartRefused for a setting that says nothing without another one."""
+    if settings.advertise and not settings.listen:
+        raise StartRefused(
+            f"{sources['advertise']} says where others reach a node, but not where it listens: set TRIVET_LISTEN "
+            "(or --listen HOST:PORT) too"
+        )
+    if settings.join and not settings.join_token:
+        raise StartRefused(
+            f"{sources['join']} is set, but there is no join token: set TRIVET_JOIN_TOKEN_FILE to a file with what "
+            "`trivet token` prints where the cluster was founded"
+        )
+
+
+CREDENTIALS = {
+    "root_access_key": "TRIVET_ROOT_ACCESS_KEY",
+    "root_secret_key": "TRIVET_ROOT_SECRET_KEY",
+    "metrics_token": "TRIVET_METRICS_TOKEN",
+}
+"""Secrets beside the table, which only fronts and the supervisor look for: key in the file, and variable."""
+
+
+def given(environment: Mapping[str, str]) -> Given:
+    """What environment and configuration file say of settings and secrets."""
+    keys = {
+        entry.name: Key(setting.env, _toml_kind(entry.default), setting.render, setting.secret)
+        for entry, setting in zip(fields(Settings), table().values(), strict=True)
+    }
+    return Given(environment, keys | {name: Key(env, str, secret=True) for name, env in CREDENTIALS.items()})
+
+
+def _toml_kind(default: object) -> type:
+    return type(default) if isinstance(default, int | tuple) else str

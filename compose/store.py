@@ -17,8 +17,9 @@ from compose.banner import banner
 from compose.data_dir import DataDir
 from compose.founding_plan import FoundingPlan
 from compose.founding_process import found
+from compose.lifeline import ServiceManager
 from compose.node_children import NodeChildren
-from compose.process import trivet_command
+from compose.process import ALLOCATOR, trivet_command
 from compose.refusal import StartRefused
 from compose.settings import Settings
 from compose.supervisor import Child, ChildSpec, Limits, stop_in_order
@@ -28,18 +29,11 @@ NODES_WAIT_S = 60.0
 there.
 """
 FRONTS_WAIT_S = 60.0
+LINKS_WAIT_S = 2.0
+"""A node that is ready again is linked again by everybody within this: links try at least once a second."""
 SAME_WORD_S = 1.0
 """A process above us (make, timeout) may pass on a signal that its group got already: that is one and the
 same.
-"""
-
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(2 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(4 << 20),
-    "MALLOC_ARENA_MAX": "2",
-}
-"""glibc would give each buffer of a stripe back to the kernel and fetch it page by page again: kept, encoding a MiB
-takes 0.07 ms instead of 0.5, and large writes double. Two arenas, because many keep memory that one would reuse.
 """
 
 _log = logging.getLogger("trivet.compose")
@@ -60,6 +54,7 @@ class Store:
         self._settings = settings
         self._data = data
         self._environment = {**ALLOCATOR, **environment, **settings.to_environment()}
+        self._service_manager = ServiceManager(environment)
         self._s3_socket = s3_socket
         self._lock = lock
         self._nodes = NodeChildren(
@@ -72,6 +67,8 @@ class Store:
         self._fronts: list[Child] = []
         self._watches: set[asyncio.Task[None]] = set()
         self._founded = asyncio.Event()
+        self._started = asyncio.Event()
+        self._one_restart = asyncio.Lock()
         self._stop = asyncio.Event()
         self._broken: asyncio.Future[None]
         self._told_at = 0.0
@@ -81,18 +78,21 @@ class Store:
         self._broken = loop.create_future()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._told_to_stop, number)
+        verbs = {control.REFRESH: self._refresh, control.RESTART: self._restart}
         starting = asyncio.create_task(self._start(plan))
         stopping = asyncio.create_task(self._stop.wait())
         try:
-            async with control.ControlServer(self._data.control, {control.REFRESH: self._refresh}):
+            async with control.ControlServer(self._data.control, verbs):
                 await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if not self._stop.is_set():
                     await starting
                     print(self._banner(root), flush=True)
+                    self._service_manager.ready()
                     await asyncio.wait(
                         (stopping, asyncio.ensure_future(self._broken)), return_when=asyncio.FIRST_COMPLETED
                     )
         finally:
+            self._service_manager.stopping()
             starting.cancel()
             stopping.cancel()
             await asyncio.gather(starting, stopping, return_exceptions=True)
@@ -138,6 +138,23 @@ class Store:
         for child in (*self._stewards, *self._fronts):
             self._keep(child)
         await self._await_fronts()
+        self._started.set()
+
+    async def _restart(self) -> control.Reply:
+        """Each process once, one after the other, while the store goes on: a node only when all that were there before
+        it are there again, a front under the socket that stays open. Stops at the first one that does not come back.
+        """
+        await self._started.wait()
+        async with self._one_restart:
+            for child in self._nodes.children:
+                if not await child.restart(NODES_WAIT_S):
+                    return _does_not_come_back(child)
+                await asyncio.sleep(LINKS_WAIT_S)
+            for child in (*self._stewards, *self._fronts):
+                if not await child.restart(FRONTS_WAIT_S):
+                    return _does_not_come_back(child)
+        _log.info("all processes were restarted")
+        return control.Reply()
 
     async def _refresh(self) -> control.Reply:
         """The catalog has other nodes than before: run those."""
@@ -169,10 +186,11 @@ class Store:
         children = self._nodes.children
         await _answers(children, NODES_WAIT_S)
         ready = sum(child.ready.is_set() for child in children)
-        if ready < self._settings.data_shards:
+        needed = self._settings.data_shards - self._nodes.elsewhere
+        if ready < needed:
             raise StartRefused(
                 f"only {ready} of {len(children)} nodes started, and reading needs "
-                f"{self._settings.data_shards} (the reasons stand above)"
+                f"{needed} (the reasons stand above)"
             )
         for child in children:
             if not child.ready.is_set():
@@ -202,6 +220,12 @@ class Store:
             root=root,
             environment=self._environment,
         )
+
+
+def _does_not_come_back(child: Child) -> control.Reply:
+    return control.Reply(
+        [f"{child.spec.name} does not come back (see the log for why): the rest is as it was"]
+    )
 
 
 async def _answers(children: Sequence[Child], wait_s: float) -> None:

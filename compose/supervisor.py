@@ -72,6 +72,7 @@ class Child:
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
+        self._again = False
         self._keeper: asyncio.Task[None] | None = None
         self._heard_at = 0.0
 
@@ -98,6 +99,25 @@ class Child:
             self._signal(signal.SIGKILL)
         await self._keeper
 
+    async def restart(self, wait_s: float) -> bool:
+        """Asks the process to stop and starts it again at once; whether it was ready again within `wait_s`."""
+        process = self._process
+        if process is not None and not self._stopping.is_set():
+            self._again = True
+            self._signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(asyncio.shield(process.wait()), self._limits.stop_wait_s)
+            except TimeoutError:
+                _log.error(
+                    "%s did not stop within %s s: killing it", self.spec.name, self._limits.stop_wait_s
+                )
+                self._signal(signal.SIGKILL)
+                await process.wait()
+            self.ready.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ready.wait(), wait_s)
+        return self.ready.is_set()
+
     def end_at_once(self) -> None:
         """SIGKILL, and no other life after it; `stop` still waits for the end."""
         self._stopping.set()
@@ -119,6 +139,9 @@ class Child:
                 code = 1
             if self._stopping.is_set():
                 return
+            if self._again:
+                self._again, wait_s = False, RESTART_WAIT_S_MIN
+                continue
             if code == EXIT_REFUSED:
                 self.answered.set()
                 wait_s = REFUSED_WAIT_S

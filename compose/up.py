@@ -79,7 +79,8 @@ def _names_moved_nodes(settings: Settings) -> bool:
     """Whether the directories are for a store that is there: fewer than a new one needs, they say where some of
     its nodes lie now.
     """
-    return 0 < len(settings.node_dirs) < settings.width and DataDir(settings.data).catalog.exists()
+    there = bool(settings.catalog) or DataDir(settings.data).catalog.exists()
+    return there and 0 < len(settings.node_dirs) < settings.width
 
 
 def plan_node_dirs(settings: Settings) -> tuple[Path, ...]:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from catalog import nodes
 from catalog.engine import Catalog, CatalogSettings
@@ -15,10 +16,11 @@ from catalog.model import NodeRow
 from cluster import wire
 from cluster.topology import NodeInfo, NodeSet
 from cluster.tracing import TraceContext, no_trace
-from compose import credentials
+from compose.catalog_place import catalog_of, describe
 from compose.data_dir import DataDir
+from compose.join_token import cluster_secret, given_token
 from compose.refusal import StartRefused
-from compose.running import supervisor_pid
+from compose.running import processes
 from compose.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,19 +37,23 @@ TRIED_S = 0.01
 
 @asynccontextmanager
 async def opened_catalog(settings: Settings) -> AsyncIterator[Catalog]:
-    """The store's catalog, which must be there already. One of an older release is migrated, unless a store runs: that
-    is of the older release too, or its founding would have done it. Raises StartRefused when it can't be used."""
-    place = DataDir(settings.data)
+    """The store's catalog, which must be there already. A file of an older release is migrated, unless processes of
+    the store run: those are of the older release too, or their founding would have done it. For a database, which
+    processes on other hosts may be using, only `trivet init` and `trivet up` do that. Raises StartRefused when it can't
+    be used, or is not the one that the join token names."""
+    place, where, token = DataDir(settings.data), catalog_of(settings), given_token(settings)
     try:
         catalog = Catalog.open(
-            place.catalog,
+            where,
             CatalogSettings(grace_ms=settings.grace_s * 1000, day_ms=settings.lifecycle_day_s * 1000),
-            may_migrate=supervisor_pid(place) is None,
+            may_migrate=isinstance(where, Path) and not processes(place),
         )
         await catalog.start()
     except CatalogError as refusal:
         raise StartRefused(str(refusal)) from refusal
     try:
+        if token is not None and token.cluster_id != (await catalog.meta()).cluster_id:
+            raise StartRefused(f"the join token is not of the store whose catalog is {describe(where)}")
         yield catalog
     finally:
         await catalog.close()
@@ -114,7 +120,7 @@ async def _linked(
 ) -> NodeSet:
     return NodeSet.connecting(
         _infos(rows),
-        secret=credentials.load_cluster_secret(DataDir(settings.data).cluster_secret),
+        secret=cluster_secret(settings),
         cluster_id=(await catalog.meta()).cluster_id,
         role=role,
         here=(settings.region, settings.zone),

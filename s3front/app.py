@@ -7,7 +7,10 @@ but a bucket addressed by its host may well hold keys that begin with ``-/``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from s3front.admin.routes import exception_handlers, routes
@@ -21,9 +24,9 @@ from s3front.request import ADMIN_PREFIX, host_bucket
 class Front(Starlette):
     """Starlette with the S3 pipeline in front of its router."""
 
-    def __init__(self, admin: AdminServices) -> None:
+    def __init__(self, admin: AdminServices, more: Sequence[BaseRoute]) -> None:
         super().__init__(
-            routes=[metrics_route(admin.front, admin.release), *routes(admin)],
+            routes=[metrics_route(admin.front, admin.release), *more, *routes(admin)],
             exception_handlers=exception_handlers(),
         )
         self.router.redirect_slashes = False
@@ -46,6 +49,8 @@ class Front(Starlette):
         return host_bucket(host.decode("latin-1"), self._domains) is None
 
 
-def create_app(admin: AdminServices) -> Front:
-    """The ASGI application of one front process; the caller starts and closes the services."""
-    return Front(admin)
+def create_app(admin: AdminServices, *more: BaseRoute) -> Front:
+    """The ASGI application of one front process; the caller starts and closes the services. `more`: what else is
+    served below ``/-/``.
+    """
+    return Front(admin, more)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import uvicorn.server
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from s3front.errors import BadRequest, RequestHeaderSectionTooLarge, RequestTimeout, S3Error, render
-from s3front.limits import BODY_WAIT_S, HEADER_BYTES_MAX, HEADER_WAIT_S, LINGER_S, SEND_WAIT_S
+from s3front.limits import BODY_WAIT_S, DRAIN_WAIT_S, HEADER_BYTES_MAX, HEADER_WAIT_S, LINGER_S, SEND_WAIT_S
 
 
 class _Answer(RequestResponseCycle):
@@ -53,6 +54,8 @@ class _Answer(RequestResponseCycle):
                 self.keep_alive = False  # "close" is all we ever say, and it is said below
                 continue
             parts += (name, b": ", value, b"\r\n")
+        if self.protocol.ends_after(self):
+            self.keep_alive = False
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
         parts.append(b"\r\n")
@@ -86,8 +89,18 @@ class _Answer(RequestResponseCycle):
                 self.protocol.close(more_to_come=self.more_body)
 
 
+class ServerState(uvicorn.server.ServerState):
+    """What uvicorn's connections share, and whether the server is leaving."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draining = False
+
+
 class S3HttpProtocol(HttpToolsProtocol):
     """One client connection; what it refuses never reaches the application."""
+
+    server_state: ServerState
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -100,12 +113,15 @@ class S3HttpProtocol(HttpToolsProtocol):
         self._receive_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
+        self._drain_timer: asyncio.TimerHandle | None = None
 
     # -- the client owes bytes -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
         self._watch_receiving(HEADER_WAIT_S)
+        if self.server_state.draining:  # accepted just before the server stopped accepting
+            self.drain()
 
     def data_received(self, data: bytes) -> None:
         if self._linger_timer is not None:
@@ -162,6 +178,8 @@ class S3HttpProtocol(HttpToolsProtocol):
             self._receive_timer = None
         if self._linger_timer is not None:
             self._linger_timer.cancel()
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
         super().connection_lost(exc)
 
     def _cancel_send_timer(self) -> None:
@@ -210,6 +228,25 @@ class S3HttpProtocol(HttpToolsProtocol):
         self.transport.write_eof()
         self.flow.resume_reading()
         self._linger_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+
+    # -- the server leaves ------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """The server leaves: the next answer is this connection's last. One that stays idle is closed a while later,
+        not at once: a client that has just sent a request, or is about to, would see its connection break.
+        """
+        self._drain_timer = self.loop.call_later(DRAIN_WAIT_S, self._close_idle)
+
+    def ends_after(self, cycle: RequestResponseCycle) -> bool:
+        """Whether that answer is to be the last. What the client sent behind it unasked is answered first."""
+        return self.server_state.draining and cycle is self.cycle
+
+    def _close_idle(self) -> None:
+        answered = self.cycle is None or self.cycle.response_complete
+        if answered and not (self._headers_pending and self._header_bytes):
+            self.transport.close()
+            return
+        self._drain_timer = self.loop.call_later(DRAIN_WAIT_S, self._close_idle)
 
     # -- refusals --------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,9 @@ BODY_WAIT_S = 30.0
 SEND_WAIT_S = 60.0
 """A client that takes no byte of a response for this long is cut off (P8)."""
 
+DRAIN_WAIT_S = 1.5
+"""How long an idle connection is kept for a next request when the front leaves."""
+
 LINGER_S = 5.0
 """How long a client that was refused may go on sending before its connection is cut."""
 

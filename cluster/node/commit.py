@@ -1,7 +1,7 @@
 """What comes of write requests: one append and at most one sync for all that arrived together.
 
-Puts, deletes, syncs and fences of clients, and the records that the compaction moves. Belongs to the writer
-thread. What a request gets to hear is decided here.
+Puts, deletes, syncs, fences and catalog log entries of clients, and the records that the compaction moves. Belongs to
+the writer thread. What a request gets to hear is decided here.
 """
 
 from __future__ import annotations
@@ -15,12 +15,26 @@ from cluster.node.fencing import Fencing
 from cluster.node.group import Group, Write
 from cluster.node.index import TOMBSTONE, Index, IndexReader, covered, unpack_entry
 from cluster.node.log import NodeLog
+from cluster.node.log_entries import MARK_RECORD_BYTES, LogEntries, appended_bytes
 from cluster.node.records import Records
 from cluster.node.segment import position
 from cluster.node.tail import Tail
-from cluster.wire import Appended, DeleteBlocks, Fence, Fenced, Op, PutBlock, Status, Sync, Synced
+from cluster.wire import (
+    Appended,
+    AppendLog,
+    DeleteBlocks,
+    Fence,
+    Fenced,
+    Op,
+    PutBlock,
+    Status,
+    Sync,
+    Synced,
+    TrimLog,
+)
 from codec.block import BlockKey, header_bytes, pack_key, record_bytes
 
+_LOG_OPS: Final = frozenset((Op.APPEND_LOG, Op.TRIM_LOG))
 _MOVED_UNSYNCED_BYTES_MAX: Final = 4 << 20  # what a put may find to be synced with it
 
 
@@ -36,6 +50,7 @@ class Committer:
         *,
         fencing: Fencing,
         records: Records,
+        log_entries: LogEntries,
         cluster_id: bytes,
         clock: Callable[[], float],
     ) -> None:
@@ -46,12 +61,14 @@ class Committer:
         self._tail = tail
         self._fencing = fencing
         self._records = records
+        self._log_entries = log_entries
         self._cluster_id = cluster_id
         self._clock = clock
 
     def release_reader(self) -> None:
         """Call about once a second; see IndexReader."""
         self._reader.release()
+        self._log_entries.release_reader()
 
     def commit(self, batch: list[Write]) -> None:
         """Do all writes of a batch with one append and at most one sync; afterwards each has its outcome.
@@ -80,6 +97,9 @@ class Committer:
                     again.append(write)
             elif write.op == Op.SYNC:
                 self._want_sync(group, write)
+            elif write.op in _LOG_OPS:
+                if not self._log_write(group, write, room):
+                    again.append(write)
             else:
                 self._raise_fence(write)
         again = self._tail.append(group) + again
@@ -98,6 +118,10 @@ class Committer:
                 message = write.message
                 assert isinstance(message, DeleteBlocks)
                 needed += len(message.blocks) * header_bytes(0)
+            elif write.op == Op.APPEND_LOG:
+                needed += appended_bytes(write)
+            elif write.op == Op.TRIM_LOG:
+                needed += MARK_RECORD_BYTES
         if not needed:
             return None
         if self._log.is_full(needed):
@@ -181,7 +205,26 @@ class Committer:
             for key, (copy, older) in doomed.items():
                 sequence = self._log.take_sequence()
                 group.add_tombstone(active, key, copy, sequence=sequence, cluster_id=cluster_id, older=older)
-            group.add_delete(active, write, sequence)
+            group.add_answered(write, active, sequence)
+        return True
+
+    def _log_write(self, group: Group, write: Write, room: Status | None) -> bool:
+        """Append to the catalog's log, or trim it (S17). False: decide after this round."""
+        message = write.message
+        assert isinstance(message, AppendLog | TrimLog)
+        active = self._log.active
+        if not self._log_entries.may_join(group, write):
+            return False
+        if not self._obey(write, message.catalog_id, message.term):
+            return True
+        if active is None:
+            write.refuse(room or Status.FAILED, "no segment to write to")
+        elif isinstance(message, TrimLog):
+            self._log_entries.trim(group, active, write)
+        elif not self._tail.takes_log(appended_bytes(write)):
+            write.refuse(Status.READ_ONLY, "no room for the catalog's log")
+        else:
+            self._log_entries.append(group, active, write)
         return True
 
     def _obey(self, write: Write, catalog_id: bytes, term: int) -> bool:

@@ -27,6 +27,7 @@ from typing import Final, NamedTuple
 
 import lmdb
 
+from cluster.log_names import index_key
 from cluster.node.config import NodeConfig
 from cluster.node.files import FileLayer
 from cluster.node.identity import SEGMENT_DIR
@@ -43,7 +44,7 @@ from cluster.node.index import (
 )
 from cluster.node.log import NodeLog
 from cluster.node.records import BlockUnreadable, Records, check_record
-from cluster.node.scan import Record, scan
+from cluster.node.scan import LISTED_TYPES, Record, scan
 from cluster.node.segment import PLAIN_RECORD_BYTES, read_table, segment_path, unpack_entries
 from cluster.node.verify import Checker
 from cluster.node.victims import Choice
@@ -244,7 +245,7 @@ class Compactor:
         yield self._batch(number, window, forgets, lookups)
 
     def _contents(self, number: int) -> Iterator[tuple[bytes, int, int]]:
-        """Key, offset and payload length of the records of a segment, in their order."""
+        """Index key, offset and payload length of the records of a segment, in their order."""
         path = segment_path(self._segments, number)
         size = self._files.size(path)
         fd = self._files.open(path)
@@ -252,14 +253,12 @@ class Compactor:
             sealed = read_table(self._files, fd, size, self._cluster_id)
             if sealed is not None:
                 for entry in sorted(unpack_entries(sealed[0]), key=lambda entry: entry.offset):
-                    yield entry.key, entry.offset, entry.payload_length
+                    yield index_key(entry.type, entry.key), entry.offset, entry.payload_length
                 return
             for found in scan(self._files, fd, size, self._cluster_id):
-                if isinstance(found, Record) and found.header.type in (
-                    RecordType.SHARD,
-                    RecordType.TOMBSTONE,
-                ):
-                    yield pack_key(found.header.key), found.offset, found.header.payload_length
+                if isinstance(found, Record) and found.header.type in LISTED_TYPES:
+                    key = index_key(found.header.type, pack_key(found.header.key))
+                    yield key, found.offset, found.header.payload_length
         finally:
             self._files.close(fd)
 

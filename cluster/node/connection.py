@@ -19,8 +19,17 @@ from typing import Final, TypeVar, cast
 import msgspec
 
 from cluster.handshake import HandshakeFailed, Peer, ServerHandshake
-from cluster.node.checks import BadRequest, check_delete, check_fence, check_page, check_verify, packed_key
-from cluster.node.group import Write, check_put
+from cluster.log_names import LogEntryName
+from cluster.node.checks import (
+    BadRequest,
+    check_log_status,
+    check_name,
+    check_page,
+    check_verify,
+    decode_write,
+    packed_key,
+)
+from cluster.node.group import Write
 from cluster.node.records import BlockUnreadable
 from cluster.node.service import Service
 from cluster.node.store import BadRange, BlockMissing
@@ -36,20 +45,19 @@ from cluster.wire import (
     FrameDecoder,
     FrameError,
     Inventory,
-    InventoryPage,
+    LogStatusRequest,
     Message,
     Op,
     ReadBlock,
+    ReadLog,
     Role,
     Status,
     VerifyBlocks,
     decode_damaged,
-    decode_delete_blocks,
-    decode_fence,
     decode_inventory,
-    decode_put_block,
+    decode_log_status_request,
     decode_read_block,
-    decode_sync,
+    decode_read_log,
     decode_verify_blocks,
     encode,
     encode_frame,
@@ -58,7 +66,7 @@ from cluster.wire import (
 T = TypeVar("T")
 log = logging.getLogger("trivet.node")
 
-_WRITES: Final = frozenset({Op.PUT_BLOCK, Op.DELETE_BLOCKS, Op.SYNC, Op.FENCE})
+_WRITES: Final = frozenset({Op.PUT_BLOCK, Op.DELETE_BLOCKS, Op.SYNC, Op.FENCE, Op.APPEND_LOG, Op.TRIM_LOG})
 _FIRST_PAGE: Final = encode(BlockRead(0))
 _FLUSH_BYTES: Final = 1 << 20  # replies queued in one turn before they are given to the transport
 _POOLED_READ_BYTES: Final = 512 << 10  # what a read under way counts against reply_bytes_max
@@ -241,6 +249,10 @@ class Connection(asyncio.BufferedProtocol):
                 self._inventory(frame, decode_inventory(frame.header))
             elif op == Op.VERIFY_BLOCKS:
                 self._verify(frame, decode_verify_blocks(frame.header), deadline)
+            elif op == Op.READ_LOG:
+                self._read_log(frame, decode_read_log(frame.header))
+            elif op == Op.LOG_STATUS:
+                self._log_status(frame, decode_log_status_request(frame.header))
             elif op == Op.DAMAGED:
                 message = decode_damaged(frame.header)
                 check_page(message)
@@ -268,9 +280,7 @@ class Connection(asyncio.BufferedProtocol):
     def _send_block(self, frame: Frame, buffer: bytearray, first_page: int) -> None:
         header = encode(BlockRead(first_page)) if first_page else _FIRST_PAGE
         payload_length = len(buffer) - READ_ROOM
-        buffer[:READ_ROOM] = encode_frame(
-            frame.request_id, Op.READ_BLOCK, Status.OK, 0, header, payload_length
-        )
+        buffer[:READ_ROOM] = encode_frame(frame.request_id, frame.op, Status.OK, 0, header, payload_length)
         self._out.append(buffer)
         self._out_bytes += len(buffer)
         self._store.figures.sent(payload_length)
@@ -280,7 +290,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._send_block(frame, *future.result())
         except BlockMissing:
-            self._fault(frame, Status.NOT_FOUND, "no such block")
+            self._fault(frame, Status.NOT_FOUND, "it is not here")
         except BadRange as error:
             self._fault(frame, Status.BAD_REQUEST, str(error))
         except BlockUnreadable as error:
@@ -289,14 +299,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def _inventory(self, frame: Frame, message: Inventory) -> None:
         check_page(message)
+        self._reply_from_pool(frame, self._store.inventory, (message.after, message.limit))
 
-        def done(future: Future[InventoryPage]) -> None:
-            self._pooled_bytes -= _POOLED_READ_BYTES
-            self._reply(frame, encode(future.result()))
-            self._after_pool()
-
+    def _read_log(self, frame: Frame, message: ReadLog) -> None:
+        name = LogEntryName(message.kind, message.term, message.batch, message.chunk)
+        check_name(*name)
         self._pooled_bytes += _POOLED_READ_BYTES
-        self._in_pool(self._store.inventory, (message.after, message.limit), done)
+        self._in_pool(self._store.read_log, (name, READ_ROOM), lambda future: self._read_done(frame, future))
+
+    def _log_status(self, frame: Frame, message: LogStatusRequest) -> None:
+        check_log_status(message)
+        self._reply_from_pool(frame, self._store.log_status, (message.after, message.limit))
 
     def _verify(self, frame: Frame, message: VerifyBlocks, deadline: float) -> None:
         check_verify(message)
@@ -323,6 +336,15 @@ class Connection(asyncio.BufferedProtocol):
             self._reply(frame, encode(BlocksVerified(cast("list[tuple[int, int, int]]", answer.result()))))
         self.flush()
 
+    def _reply_from_pool(self, frame: Frame, work: Callable[..., Message], args: tuple[object, ...]) -> None:
+        def done(future: Future[Message]) -> None:
+            self._pooled_bytes -= _POOLED_READ_BYTES
+            self._reply(frame, encode(future.result()))
+            self._after_pool()
+
+        self._pooled_bytes += _POOLED_READ_BYTES
+        self._in_pool(work, args, done)
+
     def _in_pool(
         self, work: Callable[..., T], args: tuple[object, ...], done: Callable[[Future[T]], None]
     ) -> None:
@@ -339,20 +361,7 @@ class Connection(asyncio.BufferedProtocol):
         self.work()
 
     def _write(self, frame: Frame, op: Op, deadline: float) -> None:
-        message: Message
-        if op == Op.PUT_BLOCK:
-            message = decode_put_block(frame.header)
-            wrong = check_put(message, frame.payload)
-            if wrong is not None:
-                raise BadRequest(wrong)
-        elif op == Op.DELETE_BLOCKS:
-            message = decode_delete_blocks(frame.header)
-            check_delete(message)
-        elif op == Op.SYNC:
-            message = decode_sync(frame.header)
-        else:
-            message = decode_fence(frame.header)
-            check_fence(message)
+        message = decode_write(op, frame.header, frame.payload)
         nbytes = len(frame.payload) + len(frame.header) + _WRITE_OVERHEAD_BYTES
         self._queued_bytes += nbytes
         self._service.queued_bytes += nbytes

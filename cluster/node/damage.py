@@ -1,8 +1,9 @@
 """Which blocks of a node were found bad: what DAMAGED lists, so that the steward can have them repaired.
 
 Found by the scrub, by reads, by puts that look at the block they would repeat, and by recovery. An entry is
-settled when its key is superseded or deleted. The list lives in memory: after a restart recovery and scrub find
-again what is still bad.
+settled when its key is superseded or deleted. Entries of the catalog's log are listed too, under their index keys,
+but only counted for others: a new snapshot makes up for them. The list lives in memory: after a restart recovery and
+scrub find again what is still bad.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import bisect
 import threading
 from typing import Final
+
+from cluster.log_names import is_log_key
 
 ENTRIES_MAX: Final = 100_000  # some 30 MB; the scrub reports what did not fit at its next pass
 
@@ -21,7 +24,18 @@ class DamageList:
         self._entries_max = entries_max
         self._lock = threading.Lock()
         self._entries: dict[bytes, tuple[int, str]] = {}
-        self._sorted: list[bytes] | None = None  # the keys in order, made when a page is asked for
+        self._log_entries = 0
+        self._sorted: list[bytes] | None = None  # the keys of blocks in order, made when a page is asked for
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks are listed."""
+        return len(self._entries) - self.log_entries
+
+    @property
+    def log_entries(self) -> int:
+        """How many entries of the catalog's log are listed."""
+        return self._log_entries
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -39,6 +53,7 @@ class DamageList:
                 if len(self._entries) >= self._entries_max:
                     return True
                 self._sorted = None
+                self._log_entries += is_log_key(key)
             self._entries[key] = (sequence, kind)
             return before is None or before[0] != sequence
 
@@ -58,13 +73,14 @@ class DamageList:
             entry = self._entries.pop(key, None)
             if entry is not None:
                 self._sorted = None
+                self._log_entries -= is_log_key(key)
             return entry
 
     def page(self, after: bytes, limit: int) -> tuple[list[tuple[bytes, int, str]], bool]:
-        """At most `limit` entries (key, sequence, kind) above `after`, in key order, and whether more follow."""
+        """At most `limit` blocks (key, sequence, kind) above `after`, in key order, and whether more follow."""
         with self._lock:
             if self._sorted is None:
-                self._sorted = sorted(self._entries)
+                self._sorted = sorted(key for key in self._entries if not is_log_key(key))
             keys = self._sorted
             begin = bisect.bisect_right(keys, after)
             chosen = keys[begin : begin + limit]

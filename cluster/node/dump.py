@@ -10,11 +10,15 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
+from cluster.log_names import BATCH, MARK_KEY, SNAPSHOT, unpack_name
 from cluster.node.files import RealFiles
 from cluster.node.scan import Gap, Record, scan
 from cluster.node.segment import PLAIN_RECORD_BYTES, offset_of, read_exactly, read_table, segment_of
-from codec.block import BlockCorrupt, BlockHeader, RecordType, parse_header
+from codec.block import BlockCorrupt, BlockHeader, RecordType, pack_key, parse_header
+
+_KINDS: Final = {BATCH: "batch", SNAPSHOT: "snapshot"}
 
 
 def describe(found: Record | Gap) -> str:
@@ -30,6 +34,11 @@ def describe(found: Record | Gap) -> str:
         line += f" code {header.k}+{header.m}/{header.codec} stripe bytes {header.stripe_length}"
     elif header.type == RecordType.TOMBSTONE:
         line += f" deletes copy {header.aux:#x}" if header.aux else " deletes any copy"
+    elif header.type == RecordType.CATALOG_LOG and pack_key(header.key) == MARK_KEY:
+        line += " trimmed up to here"
+    elif header.type == RecordType.CATALOG_LOG:
+        name = unpack_name(pack_key(header.key))
+        line += f" {_KINDS.get(name.kind, name.kind)} term {name.term} batch {name.batch} chunk {name.chunk}"
     elif header.type in (RecordType.BATCH, RecordType.SEGMENT):
         line += f" synced before {segment_of(header.aux):08x}:{offset_of(header.aux)}"
     if header.type == RecordType.SEGMENT:

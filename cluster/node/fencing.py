@@ -1,4 +1,4 @@
-"""Whose deletes a node obeys: the highest (catalog, term) it has seen, stored before it counts (S18)."""
+"""Whose deletes and log appends a node obeys: the highest (catalog, term) seen, stored before it counts (S18)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ class Fencing:
         self._directory = directory
         self._files = files
         self._fence = read_fence(directory, files)
+
+    @property
+    def fence(self) -> FenceState | None:
+        """The one that counts; may be asked by any thread."""
+        return self._fence
 
     def obey(self, catalog_id: bytes, term: int) -> tuple[Status, str] | None:
         """Why an order of that catalog does not count, or None; a new or higher fence is durable then."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from cluster.node.index import TOMBSTONE, Entry, pack_entry
+from cluster.log_names import index_key, is_log_key
+from cluster.node.index import GONE, TOMBSTONE, Counts, Entry, log_counts, pack_entry
 from cluster.node.segment import PLAIN_RECORD_BYTES, SegmentWriter, pack_table_entry, position
 from cluster.node.usage import Shares, count_block, count_tombstone
 from cluster.wire import Appended, Fault, Message, Op, PutBlock, Status
 from codec.block import (
+    KEY_BYTES,
     BlockHeader,
     BlockKey,
     Buffer,
@@ -22,6 +24,7 @@ from codec.block import (
 
 _SHARD: Final = int(RecordType.SHARD)
 _TOMBSTONE: Final = int(RecordType.TOMBSTONE)
+_LOG: Final = int(RecordType.CATALOG_LOG)
 
 
 def check_put(message: PutBlock, payload: Buffer) -> str | None:
@@ -92,6 +95,8 @@ class Group:
         "header_bytes",
         "incarnation",
         "live_bytes",
+        "log_bytes",
+        "log_entries",
         "nbytes",
         "shares",
         "stored_blocks",
@@ -115,9 +120,16 @@ class Group:
         self.appended: list[Write] = []
         self.blocks = 0
         self.live_bytes = 0
+        self.log_entries = 0
+        self.log_bytes = 0
         self.stored_blocks = 0  # as they came, whatever they replace
         self.stored_bytes = 0
         self.shares: Shares = {}
+
+    @property
+    def counts(self) -> Counts:
+        """What it does to the node's counters."""
+        return Counts(self.blocks, self.live_bytes, self.log_entries, self.log_bytes)
 
     def replaces(self, entry: Entry) -> None:
         """That entry will be covered by the next record."""
@@ -177,6 +189,47 @@ class Group:
         if message.sync:
             self.waiting.append(write)
 
+    def add_log(
+        self,
+        active: SegmentWriter,
+        packed: bytes,
+        payload: Buffer,
+        pages: bytes,
+        *,
+        sequence: int,
+        cluster_id: bytes,
+    ) -> None:
+        """Append an entry of the catalog's log, or the mark."""
+        length = len(payload)
+        header = pack_header(
+            BlockHeader(_LOG, unpack_key(packed), 0, 0, 0, 0, length, sequence, cluster_id, 0, pages)
+        )
+        offset = active.end + self.nbytes
+        self.buffers += [header, payload, tail_pad(length)]
+        self.nbytes += len(header) + (length + 7 & -8)
+        self.entries[index_key(_LOG, packed)] = pack_entry(active.number, offset, length, sequence)
+        self.table += pack_table_entry(packed, _LOG, offset, length, sequence)
+        count_block(self.shares, active.number, length)
+        self._count_log(index_key(_LOG, packed), length, 1)
+
+    def drop_log(self, key: bytes, entry: Entry) -> None:
+        """That log entry does not count any more: a newer one, or a mark, is appended with this group. `key` as the
+        index has it."""
+        self.entries[key] = GONE
+        count_block(self.shares, entry.segment, entry.payload_length, -1)
+        self._count_log(key, entry.payload_length, -1)
+
+    def _count_log(self, key: bytes, payload_length: int, count: int) -> None:
+        counts = log_counts(key, payload_length)
+        self.log_entries += count * counts.log_entries
+        self.log_bytes += count * counts.log_bytes
+
+    def add_answered(self, write: Write, active: SegmentWriter, sequence: int) -> None:
+        """All records of a write are in; it is answered when they are synced."""
+        write.accept(Appended(self.incarnation, position(active.number, active.end + self.nbytes), sequence))
+        self.appended.append(write)
+        self.waiting.append(write)
+
     def add_tombstone(
         self,
         active: SegmentWriter,
@@ -200,7 +253,8 @@ class Group:
     def add_moved(
         self, active: SegmentWriter, packed: bytes, entry: Entry, record: Buffer, *, older: bytes
     ) -> None:
-        """Append a record as it is, with the sequence it has (S3): it lies in a segment that is to go."""
+        """Append a record as it is, with the sequence it has (S3): it lies in a segment that is to go. `packed` as the
+        index has it."""
         offset = active.end + self.nbytes
         self.buffers.append(record)
         self.nbytes += len(record)
@@ -210,13 +264,9 @@ class Group:
             count_tombstone(self.shares, entry.segment, -1)
             count_tombstone(self.shares, active.number)
         else:
-            self.table += pack_table_entry(packed, _SHARD, offset, entry.payload_length, entry.sequence)
+            kind = _LOG if is_log_key(packed) else _SHARD
+            self.table += pack_table_entry(
+                packed[:KEY_BYTES], kind, offset, entry.payload_length, entry.sequence
+            )
             count_block(self.shares, entry.segment, entry.payload_length, -1)
             count_block(self.shares, active.number, entry.payload_length)
-
-    def add_delete(self, active: SegmentWriter, write: Write, sequence: int) -> None:
-        """All tombstones of a delete are in; it is answered when they are synced."""
-        assert write.op == Op.DELETE_BLOCKS
-        write.accept(Appended(self.incarnation, position(active.number, active.end + self.nbytes), sequence))
-        self.appended.append(write)
-        self.waiting.append(write)

@@ -17,23 +17,30 @@ database `blocks`, key = the 21-byte block key, value, little-endian:
 Payload length 0xFFFFFFFF marks a tombstone. `older` names the segments in which covered records of the same key
 may still lie: while one of them is there, a tombstone is kept, so that the older copy does not come back when
 the index is made anew (S3). Database `segments` holds a row for each segment, see `usage`.
+
+Entries of the catalog's log (S17) go the same way under keys of their own (cluster/log_names.py), into database
+`catalog_log`, so that who walks the blocks does not meet them. They have no tombstones: one record, the mark, tells up
+to where all were trimmed.
 """
 
 from __future__ import annotations
 
 import logging
+import operator
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import lmdb
 import msgspec
 
+from cluster.log_names import MARK_INDEX_KEY, is_log_key
 from cluster.node.usage import (
     Shares,
     Usage,
+    count_block,
     count_tombstone,
     pack_segment,
     unpack_row,
@@ -60,6 +67,7 @@ _DAMAGE: Final = (  # what LMDB says of a file that holds nonsense
 )
 _LMDB_FILES: Final = ("data.mdb", "lock.mdb")
 _META_KEY: Final = b"state"
+_Database = Any  # LMDB's own handle
 
 
 class IndexDamaged(Exception):
@@ -119,6 +127,17 @@ class IndexState(msgspec.Struct, frozen=True, array_like=True):
     sequence: int = 0  # the highest seen before it
     blocks: int = 0
     live_bytes: int = 0
+    log_entries: int = 0
+    log_bytes: int = 0
+
+
+class Counts(NamedTuple):
+    """What a change does to the counters of a node; payload bytes."""
+
+    blocks: int = 0
+    live_bytes: int = 0
+    log_entries: int = 0
+    log_bytes: int = 0
 
 
 class Checkpoint(NamedTuple):
@@ -174,11 +193,12 @@ class Index:
         self._blocks = env.open_db(b"blocks")
         self._meta = env.open_db(b"meta")
         self._segments = env.open_db(b"segments")
+        self._log = env.open_db(b"catalog_log")
         self._unsynced: dict[bytes, bytes] = {}
         self._recent: dict[bytes, bytes] = {}
         self._flushing: dict[bytes, bytes] = {}
         self._checkpoint: Checkpoint | None = None
-        self._unsynced_counts = (0, 0)
+        self._unsynced_counts = Counts()
         self.damage = ""  # what was found wrong with the file; then this process must end
         self.generation = 0  # of the file's content
         self.stored = self._load(node_id)
@@ -186,6 +206,8 @@ class Index:
             self.usage = Usage({unpack_segment(key): unpack_row(row) for key, row in txn.cursor()})
         self.blocks = self.stored.blocks
         self.live_bytes = self.stored.live_bytes
+        self.log_entries = self.stored.log_entries
+        self.log_bytes = self.stored.log_bytes
 
     @classmethod
     def open(cls, path: Path, map_bytes: int, node_id: bytes) -> Index:
@@ -193,7 +215,7 @@ class Index:
         for attempt in (1, 2):
             try:
                 path.mkdir(mode=0o700, exist_ok=True)
-                env = lmdb.open(str(path), map_size=map_bytes, max_dbs=3, max_readers=64, readahead=False)
+                env = lmdb.open(str(path), map_size=map_bytes, max_dbs=4, max_readers=64, readahead=False)
                 _check_length(env, path)
                 index = cls(env, node_id)
                 if index.stored.format == INDEX_FORMAT and index.stored.node_id == node_id:
@@ -231,7 +253,10 @@ class Index:
     def look_up(self, txn: lmdb.Transaction, key: bytes) -> bytes | None:
         """As `get`, from the file only. Raises IndexDamaged."""
         try:
-            value = cast("bytes | None", txn.get(key))
+            if is_log_key(key):
+                value = cast("bytes | None", txn.get(key, db=self._log))
+            else:
+                value = cast("bytes | None", txn.get(key))
         except _DAMAGE as error:
             raise self._is_damaged(error) from error
         if value is not None and len(value) < _VALUE.size:
@@ -251,20 +276,29 @@ class Index:
         """A read transaction on the entries in the file."""
         return self._env.begin(self._blocks)
 
-    def apply(self, entries: dict[bytes, bytes], blocks: int, live_bytes: int, shares: Shares) -> None:
+    def apply(self, entries: dict[bytes, bytes], counts: Counts, shares: Shares) -> None:
         """Show entries whose records were appended but not synced; the rest are the changes they make."""
         self._unsynced.update(entries)
         self.usage.apply(shares)
-        self._unsynced_counts = (self._unsynced_counts[0] + blocks, self._unsynced_counts[1] + live_bytes)
-        self.blocks += blocks
-        self.live_bytes += live_bytes
+        self._unsynced_counts = Counts(*map(operator.add, self._unsynced_counts, counts))
+        self._count(counts, 1)
+
+    def _count(self, counts: Counts, sign: int) -> None:
+        self.blocks += sign * counts.blocks
+        self.live_bytes += sign * counts.live_bytes
+        self.log_entries += sign * counts.log_entries
+        self.log_bytes += sign * counts.log_bytes
+
+    def recount(self, counts: Counts) -> None:
+        """The counters as recovery found them."""
+        self.blocks, self.live_bytes, self.log_entries, self.log_bytes = counts
 
     def synced(self) -> None:
         """The records of all applied entries are durable now."""
         if self._unsynced:
             self._recent.update(self._unsynced)
             self._unsynced = {}
-            self._unsynced_counts = (0, 0)
+            self._unsynced_counts = Counts()
             self.usage.synced()
 
     def forget(self, tombstones: Iterable[tuple[bytes, bytes]]) -> None:
@@ -286,9 +320,8 @@ class Index:
         """Forget all entries applied since the last `synced` (S2)."""
         self.usage.withdraw()
         self._unsynced = {}
-        self.blocks -= self._unsynced_counts[0]
-        self.live_bytes -= self._unsynced_counts[1]
-        self._unsynced_counts = (0, 0)
+        self._count(self._unsynced_counts, -1)
+        self._unsynced_counts = Counts()
 
     def begin_checkpoint(self, position: int, sequence: int) -> Checkpoint | None:
         """Take the recent entries for `store`; `position` is synced. None when there is nothing new.
@@ -301,9 +334,9 @@ class Index:
                 return None
             self._flushing = self._recent
             self._recent = {}
-            blocks = self.blocks - self._unsynced_counts[0]
-            live_bytes = self.live_bytes - self._unsynced_counts[1]
-            state = IndexState(INDEX_FORMAT, self.stored.node_id, position, sequence, blocks, live_bytes)
+            counts = Counts(self.blocks, self.live_bytes, self.log_entries, self.log_bytes)
+            synced = map(operator.sub, counts, self._unsynced_counts)
+            state = IndexState(INDEX_FORMAT, self.stored.node_id, position, sequence, *synced)
             self._checkpoint = Checkpoint(self._flushing, state, self.usage.take_rows(), dropped)
         return self._checkpoint
 
@@ -343,14 +376,17 @@ class Index:
     ) -> None:
         # In key order LMDB finds the next page where the last one was.
         ordered = sorted(item for item in entries.items() if item[1] != GONE)
+        logs = [item for item in ordered if is_log_key(item[0])]
+        blocks = [item for item in ordered if not is_log_key(item[0])] if logs else ordered
         gone = [key for key, value in entries.items() if value == GONE]
         with self._env.begin(self._blocks, write=True) as txn:
-            with txn.cursor() as cursor:
-                for at in range(0, len(ordered), _PUT_ENTRIES):
-                    cursor.putmulti(ordered[at : at + _PUT_ENTRIES], overwrite=True)
-                    time.sleep(0)  # let the other threads have the GIL
+            for db, mine in ((self._blocks, blocks), (self._log, logs)):
+                with txn.cursor(db) as cursor:
+                    for at in range(0, len(mine), _PUT_ENTRIES):
+                        cursor.putmulti(mine[at : at + _PUT_ENTRIES], overwrite=True)
+                        time.sleep(0)  # let the other threads have the GIL
             for key in gone:
-                txn.delete(key)
+                txn.delete(key, db=self._log if is_log_key(key) else self._blocks)
             for number, row in rows.items():
                 txn.put(pack_segment(number), row, db=self._segments)
             for number in dropped:
@@ -363,17 +399,34 @@ class Index:
         An entry that changes meanwhile may show its old or its new state. Raises IndexDamaged.
         """
         try:
-            return self._page(after, limit)
+            return self._page(self._blocks, after, limit)
         except (*_DAMAGE, struct.error) as error:
             raise self._is_damaged(error) from error
 
-    def _page(self, after: bytes, limit: int) -> tuple[list[tuple[bytes, Entry]], bool]:
+    def log_page(self, after: bytes, limit: int) -> tuple[list[tuple[bytes, Entry]], bool]:
+        """As `page`, of the catalog's log; the mark comes last, if there is one."""
+        try:
+            return self._page(self._log, after, limit)
+        except (*_DAMAGE, struct.error) as error:
+            raise self._is_damaged(error) from error
+
+    def drop_log(self, keys: Iterable[tuple[bytes, Entry]]) -> None:
+        """Leave out log entries whose records are durable, as is the mark that tells so."""
+        shares: Shares = {}
+        for key, entry in keys:
+            self._recent[key] = GONE
+            count_block(shares, entry.segment, entry.payload_length, -1)
+            self._count(log_counts(key, entry.payload_length), -1)
+        self.usage.apply_synced(shares)
+
+    def _page(self, db: _Database, after: bytes, limit: int) -> tuple[list[tuple[bytes, Entry]], bool]:
+        of_log = db is self._log
         unsynced = self._unsynced.copy()  # taken in the order of `get`, so that no entry slips through
         recent = self._recent.copy()
         newer = {**self._flushing, **recent, **unsynced}
         merged: list[tuple[bytes, Entry]] = []
-        fresh = sorted(key for key in newer if key > after)
-        with self._env.begin(self._blocks) as txn, txn.cursor() as cursor:
+        fresh = sorted(key for key in newer if key > after and is_log_key(key) is of_log)
+        with self._env.begin(db) as txn, txn.cursor() as cursor:
             stored = cursor.iternext() if cursor.set_range(after + b"\0" if after else after) else iter(())
             for key, value in _merge(stored, fresh, newer):
                 entry = unpack_entry(value)
@@ -411,6 +464,11 @@ class Index:
     def close(self) -> None:
         """Close the file; recent entries that were not stored are replayed at the next start."""
         self._env.close()
+
+
+def log_counts(key: bytes, payload_length: int) -> Counts:
+    """What a log entry counts; the mark is none."""
+    return Counts() if key == MARK_INDEX_KEY else Counts(log_entries=1, log_bytes=payload_length)
 
 
 def _check_length(env: lmdb.Environment, path: Path) -> None:

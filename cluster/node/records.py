@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from cluster.log_names import is_log_key
 from cluster.node.damage import DamageList
 from cluster.node.files import FileLayer
 from cluster.node.index import Entry
 from cluster.node.segment import SegmentReaders, segment_path
 from cluster.wire import PutBlock
 from codec.block import (
+    KEY_BYTES,
     BlockCorrupt,
     BlockKey,
     Buffer,
-    VerifiedBlock,
     header_bytes,
     pack_key,
     record_bytes,
     unpack_key,
     verify,
+    verify_log,
 )
 
 DamageReport = Callable[[str, int, int, int], None]  # kind, segment, offset, length
@@ -117,12 +119,14 @@ class Records:
         ) and bytes(stored.payload) == bytes(payload)
 
 
-def check_record(record: Buffer, key: bytes, entry: Entry) -> VerifiedBlock:
-    """Verify the bytes of a record, which must be the one that the index means by `entry`.
+def check_record(record: Buffer, key: bytes, entry: Entry) -> None:
+    """Verify the bytes of a record, a block's or a log entry's, which must be the one that the index means by `entry`.
 
     Raises BlockCorrupt on any wrong byte, and when it is another block, or another copy of this one (S6).
     """
-    block = verify(record, unpack_key(key))
-    if (block.header.sequence, block.header.payload_length) != (entry.sequence, entry.payload_length):
-        raise BlockCorrupt(f"copy {block.header.sequence} where {entry.sequence} was expected")
-    return block
+    if is_log_key(key):
+        header, _ = verify_log(record, unpack_key(key[:KEY_BYTES]))
+    else:
+        header = verify(record, unpack_key(key)).header
+    if (header.sequence, header.payload_length) != (entry.sequence, entry.payload_length):
+        raise BlockCorrupt(f"copy {header.sequence} where {entry.sequence} was expected")

@@ -13,14 +13,17 @@ from typing import Final, NamedTuple
 
 import lmdb
 
+from cluster.log_names import index_key, is_log_key
 from cluster.node.damage import DamageList
 from cluster.node.files import FileLayer
 from cluster.node.identity import NodeIdentity, NodeRefused
 from cluster.node.index import (
     TOMBSTONE,
+    Counts,
     Index,
     IndexState,
     covered,
+    log_counts,
     older_of,
     pack_entry,
     pack_older,
@@ -85,7 +88,8 @@ class _Recovery:
         self._numbers: list[int] = []
         self._changes: dict[bytes, bytes] = {}
         self._shares: Shares = {}
-        self._blocks, self._live_bytes = index.stored.blocks, index.stored.live_bytes
+        stored = index.stored
+        self._counts = Counts(stored.blocks, stored.live_bytes, stored.log_entries, stored.log_bytes)
 
     def run(self) -> Recovered:
         usage = self._index.usage
@@ -122,9 +126,10 @@ class _Recovery:
     def _list_damage(self) -> None:
         """The rotten records that count are known to repair at once; the scrub would come to them in time."""
         for number, record in self._rotten:
-            raw = self._index.get(record.key)
+            key = index_key(record.type, record.key)
+            raw = self._index.get(key)
             if raw is not None and unpack_entry(raw)[:2] == (number, record.offset):
-                self._damaged.found(record.key, record.sequence, "rotten")
+                self._damaged.found(key, record.sequence, "rotten")
 
     def _replay(self, number: int, size: int, follower: int | None) -> int:
         """Bring one segment's entries into the index; returns the segment's size afterwards."""
@@ -164,7 +169,7 @@ class _Recovery:
         contents = read_contents(found, number, cut=cut, synced=synced)
         for gap in contents.damage:
             self._report("record", number, *gap)
-        self._rotten += [(number, entry) for entry in contents.rotten if entry.type == RecordType.SHARD]
+        self._rotten += [(number, entry) for entry in contents.rotten if entry.type != RecordType.TOMBSTONE]
         for gap in contents.torn:
             self._report("torn", number, *gap)
         return contents
@@ -228,7 +233,8 @@ class _Recovery:
     def _merge(self, number: int, entry: TableEntry) -> None:
         """One record, whatever order they come in. Of two copies with one sequence the first one counts:
         the compaction wrote the other one, and had not come to the end of its work."""
-        raw = self._changes.get(entry.key) or self._index.get(entry.key)
+        key = index_key(entry.type, entry.key)
+        raw = self._changes.get(key) or self._index.get(key)
         older = b""
         if raw is not None:
             before = unpack_entry(raw)
@@ -236,31 +242,31 @@ class _Recovery:
                 return  # replayed again
             if before.sequence >= entry.sequence:
                 if number not in older_of(raw):
-                    self._changes[entry.key] = pack_entry(*before) + pack_older((number, *older_of(raw)))
+                    self._changes[key] = pack_entry(*before) + pack_older((number, *older_of(raw)))
                 return
-            self._count(before.segment, before.payload_length, -1)
+            self._count(key, before.segment, before.payload_length, -1)
             older = covered(raw, self._is_there)
         length = TOMBSTONE if entry.type == RecordType.TOMBSTONE else entry.payload_length
-        self._count(number, length, 1)
-        self._changes[entry.key] = pack_entry(number, entry.offset, length, entry.sequence) + older
+        self._count(key, number, length, 1)
+        self._changes[key] = pack_entry(number, entry.offset, length, entry.sequence) + older
 
     def _is_there(self, number: int) -> bool:
         return number in self._numbers or self._index.usage.is_there(number)
 
-    def _count(self, segment: int, payload_length: int, count: int) -> None:
+    def _count(self, key: bytes, segment: int, payload_length: int, count: int) -> None:
         if payload_length == TOMBSTONE:
             count_tombstone(self._shares, segment, count)
         else:
             count_block(self._shares, segment, payload_length, count)
-            self._blocks += count
-            self._live_bytes += count * payload_length
+            counts = log_counts(key, payload_length) if is_log_key(key) else Counts(1, payload_length)
+            self._counts = Counts(*(old + count * new for old, new in zip(self._counts, counts, strict=True)))
 
     def _write(self, end: int, sequence: int) -> None:
         """Store what was found so far; where the index file has no room, remember it for a later checkpoint."""
         usage = self._index.usage
         usage.apply_synced(self._shares)
         old = self._state
-        self._state = IndexState(old.format, old.node_id, end, sequence, self._blocks, self._live_bytes)
+        self._state = IndexState(old.format, old.node_id, end, sequence, *self._counts)
         rows = usage.take_rows()
         try:
             if self._unwritable is None:  # else the position would pass what the file lacks
@@ -272,7 +278,7 @@ class _Recovery:
             self._index.keep(self._changes, rows)
             if self._index.recent_entries > self._keep_max:
                 raise self._unwritable
-        self._index.blocks, self._index.live_bytes = self._blocks, self._live_bytes
+        self._index.recount(self._counts)
         self._changes, self._shares = {}, {}
 
 

@@ -28,6 +28,8 @@ from codec.block import (
 _HEADER_BYTES_MAX: Final = header_bytes(PAYLOAD_BYTES_MAX)
 _CHUNK_BYTES: Final = 4 << 20
 _SECTOR_BYTES: Final = 4096
+LISTED_TYPES: Final = (RecordType.SHARD, RecordType.TOMBSTONE, RecordType.CATALOG_LOG)
+"""Records that key table and index name."""
 
 
 class Record(NamedTuple):
@@ -152,8 +154,8 @@ def read_contents(
 
     `cut` is where the next segment says this one ends (S2); None for the last segment, where everything
     whole counts: it may have been acknowledged. `synced` is an offset known to be synced from elsewhere.
-    Rotten shards below the synced offset keep their entry, so that a read finds them and repair replaces
-    them (S5).
+    Rotten shards and log entries below the synced offset keep their entry, so that a read finds them and repair
+    replaces them (S5).
     """
     contents = Contents(synced=max(synced, cut or 0))
     rotten: list[tuple[TableEntry, Gap]] = []
@@ -172,7 +174,7 @@ def read_contents(
         contents.sequence = max(contents.sequence, header.sequence)
         if header.type == RecordType.BATCH and segment_of(header.aux) == number:
             contents.synced = max(contents.synced, offset_of(header.aux))
-        elif header.type in (RecordType.SHARD, RecordType.TOMBSTONE):
+        elif header.type in LISTED_TYPES:
             entry = TableEntry(
                 pack_key(header.key), header.type, offset, header.payload_length, header.sequence
             )

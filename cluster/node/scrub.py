@@ -19,6 +19,7 @@ from typing import Final
 import lmdb
 import msgspec
 
+from cluster.log_names import index_key
 from cluster.node.damage import DamageList
 from cluster.node.files import FileLayer
 from cluster.node.identity import SEGMENT_DIR
@@ -38,7 +39,7 @@ _PAGE_ENTRIES: Final = 200  # of the index, walked in one step
 _RECORD_COST_BYTES: Final = 4096  # what a record counts against the rate besides its bytes: its share of CPU
 _ENTRY_COST_BYTES: Final = 64  # the same of an index entry that is walked over
 
-Live = tuple[bytes, Entry]  # packed key, and where its record lies
+Live = tuple[bytes, Entry]  # index key, and where its record lies
 
 
 class _Position(msgspec.Struct, forbid_unknown_fields=True):
@@ -120,8 +121,9 @@ class Scrubber:
         if table is not None:
             counted = 0
             for entry in sorted(unpack_entries(table), key=lambda entry: entry.offset):
-                if entry.type == RecordType.SHARD:
-                    item = entry.key, Entry(number, entry.offset, entry.payload_length, entry.sequence)
+                if entry.type != RecordType.TOMBSTONE:
+                    key = index_key(entry.type, entry.key)
+                    item = key, Entry(number, entry.offset, entry.payload_length, entry.sequence)
                     counted += self._is_live(item)
                     yield item
             use = self._index.usage.of(number)
@@ -148,13 +150,14 @@ class Scrubber:
         return None if sealed is None else sealed[0]
 
     def _walk(self) -> Iterator[list[Live]]:
-        """All live entries of the index, page by page."""
-        after, more = b"", True
-        while more:
-            page, more = self._index.page(after, _PAGE_ENTRIES)
-            if page:
-                after = page[-1][0]
-            yield page
+        """All live entries of the index, page by page: of blocks, then of the catalog's log."""
+        for look in (self._index.page, self._index.log_page):
+            after, more = b"", True
+            while more:
+                page, more = look(after, _PAGE_ENTRIES)
+                if page:
+                    after = page[-1][0]
+                yield page
 
     def _is_live(self, live: Live) -> bool:
         raw = self._index.get(live[0])

@@ -62,7 +62,7 @@ _SUFFIX: Final = ".seg"
 
 
 class TableEntry(NamedTuple):
-    """One SHARD or TOMBSTONE of a segment; `key` packed."""
+    """One SHARD, TOMBSTONE or CATALOG_LOG of a segment; `key` packed."""
 
     key: bytes
     type: int

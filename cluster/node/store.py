@@ -1,4 +1,4 @@
-"""One node's blocks: the log, its index and the rules between them. No sockets, no threads of its own.
+"""One node's blocks: its log, its index and the rules between them. No sockets, no threads of its own.
 
 `commit`, `begin_checkpoint` and `close` belong to one thread (the writer); `read`, `inventory`, `status` and
 `store_checkpoint` may run beside it. What a request gets to hear is decided here.
@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import lmdb
 
+from cluster.log_names import LogEntryName
 from cluster.node.commit import Committer
 from cluster.node.compaction import Compactor
 from cluster.node.config import NodeConfig
@@ -34,6 +35,7 @@ from cluster.node.identity import (
 )
 from cluster.node.index import TOMBSTONE, Checkpoint, Index, IndexDamaged, IndexReader, unpack_entry
 from cluster.node.log import NodeLog
+from cluster.node.log_entries import LogEntries, LogMissing
 from cluster.node.reclaim import Reclaimer
 from cluster.node.records import BlockUnreadable, Records
 from cluster.node.recovery import Recovered, recover
@@ -41,14 +43,14 @@ from cluster.node.scrub import Scrubber
 from cluster.node.segment import SegmentReaders
 from cluster.node.tail import Tail
 from cluster.node.verify import Checker
-from cluster.wire import DamagedPage, InventoryPage, NodeStatus
+from cluster.wire import DamagedPage, InventoryPage, LogStatus, NodeStatus
 from codec.block import PAGE_BYTES
 
 log = logging.getLogger("trivet.node")
 
 
 class BlockMissing(Exception):
-    """No such block here."""
+    """No such block, or log entry, here."""
 
 
 class BadRange(Exception):
@@ -125,6 +127,10 @@ class Store:
         )
         self._loop_reader = IndexReader(self._index)
         self._log = NodeLog(files, self._segments, self.identity, found, config.segment_bytes)
+        self.log_entries = LogEntries(
+            self._index, self._log, self._records, cluster_id=self.identity.cluster_id
+        )
+        self.log_entries.settle()
         self._tail = Tail(
             config,
             files,
@@ -143,6 +149,7 @@ class Store:
             self._tail,
             fencing=self._fencing,
             records=self._records,
+            log_entries=self.log_entries,
             cluster_id=self.identity.cluster_id,
             clock=self._clock,
         )
@@ -299,6 +306,13 @@ class Store:
                     raise
                 raw = again  # moved by the compaction, or covered, since it was looked up
 
+    def read_log(self, name: LogEntryName, room: int) -> tuple[bytearray, int]:
+        """The record of an entry of the catalog's log, as `read` gives a whole block's."""
+        try:
+            return self.log_entries.read(name, room), 0
+        except LogMissing:
+            raise BlockMissing from None
+
     def release_reader(self) -> None:
         """Call about once a second in the thread of the `nowait` reads; see IndexReader."""
         self._loop_reader.release()
@@ -311,6 +325,20 @@ class Store:
     def damaged(self, after: bytes, limit: int) -> DamagedPage:
         """One page of the blocks found bad and not yet replaced, in key order."""
         return DamagedPage(*self._damaged.page(after, limit))
+
+    def log_status(self, after: bytes, limit: int) -> LogStatus:
+        """What it holds of the catalog's log, with one page of names."""
+        fence = self._fencing.fence
+        names, more = self.log_entries.page(after, limit)
+        return LogStatus(
+            b"" if fence is None else fence.catalog_id,
+            0 if fence is None else fence.term,
+            self._index.log_entries,
+            self._index.log_bytes,
+            self._damaged.log_entries,
+            names,
+            more,
+        )
 
     def status(self, *, queued_bytes: int = 0, peers: int = 0) -> NodeStatus:
         """What steward and operators want to know; the arguments are what only the service knows."""
@@ -327,7 +355,7 @@ class Store:
             failing=self._tail.failing,
             segments=self._log.segments,
             reclaimed_bytes=self.compactor.reclaimed_bytes,
-            damaged_blocks=len(self._damaged),
+            damaged_blocks=self._damaged.blocks,
             scrubbed_bytes=self.scrub.scrubbed_bytes,
             scrub_passes=self.scrub.passes,
             release=self._release,
@@ -341,6 +369,8 @@ class Store:
             read_bytes=figures.read_bytes,
             sync_us=figures.sync_us.copy(),
             group_writes=figures.group_writes.copy(),
+            log_entries=self._index.log_entries,
+            log_bytes=self._index.log_bytes,
         )
 
     def _damage_counts(self) -> dict[str, int]:

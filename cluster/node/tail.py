@@ -78,6 +78,13 @@ class Tail:
         reserve_bytes = self._config.reserve_bytes
         return self.free_bytes >= reserve_bytes + nbytes + (reserve_bytes // 8 if self.full else 0)
 
+    def takes_log(self, nbytes: int) -> bool:
+        """As `takes_puts`, for the catalog's log: it may use most of the reserve, because without it the catalog
+        commits no deletes either."""
+        if self._index.recent_entries > self._config.index_recent_max:
+            return False
+        return self.free_bytes >= self._config.reserve_bytes // 4 + nbytes
+
     def append(self, group: Group) -> list[Write]:
         """Write the group's records and show them; returns deletes to be tried again without the puts."""
         if not group.buffers:
@@ -96,7 +103,7 @@ class Tail:
         active.note(bytes(group.table))
         if group.appended:  # else it only moves records
             self._figures.appended(len(group.appended), group.stored_blocks, group.stored_bytes)
-        self._index.apply(group.entries, group.blocks, group.live_bytes, group.shares)
+        self._index.apply(group.entries, group.counts, group.shares)
         if len(self._damaged):
             self._take_off_list(group.entries)
         return []

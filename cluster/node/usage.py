@@ -1,7 +1,7 @@
 """How much of each segment is still alive: what the compaction chooses by.
 
-A segment's share counts records that the index names: live blocks, with all bytes of their records, and
-tombstones. The changes of records that are not synced yet are kept apart, so that a failed sync takes them
+A segment's share counts records that the index names: live blocks and log entries, with all bytes of their records,
+and tombstones. The changes of records that are not synced yet are kept apart, so that a failed sync takes them
 back (S2). Rows are stored with the index entries in one transaction; in database `segments`, key = segment
 u32 big-endian, value little-endian:
 
@@ -65,7 +65,7 @@ class Use:
 
 
 def count_block(shares: Shares, segment: int, payload_length: int, count: int = 1) -> None:
-    """Note that a segment gets a live block, or loses one (count = -1)."""
+    """Note that a segment gets a live block or log entry, or loses one (count = -1)."""
     share = shares.get(segment)
     if share is None:
         share = shares[segment] = [0, 0, 0]

@@ -138,6 +138,7 @@ async def _note(tenure: Tenure, row: NodeRow, state: str, events: Events) -> Non
             # Who paused it did not know of this one: what lacks another node's blocks too can't wait (P2).
             resume_repair(tx)
 
-    await tenure.write(write)
+    # With too few nodes left for the catalog's log, that must be written all the same (S17).
+    await tenure.write(write, unshipped=True)
     for kind, detail in events:
         log.warning("node %s: %s (%s)", row.name, kind, detail)

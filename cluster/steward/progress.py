@@ -76,6 +76,18 @@ class RepairPause(msgspec.Struct, frozen=True):
     until_ms: int
 
 
+class CatalogSnapshot(msgspec.Struct, frozen=True):
+    """Row `catalog-snapshot`: the last snapshot of the catalog that lies complete on the nodes (S17), holding all
+    batches up to `batch`. `attempts`: how many were begun; each has a batch number of its own because of that."""
+
+    attempts: int = 0
+    term: int = 0
+    batch: int = 0
+    chunks: int = 0
+    nbytes: int = 0
+    made_ms: int = 0
+
+
 PAUSE_MS_MAX: Final = 3600 * 1000
 
 
@@ -93,8 +105,18 @@ _NAMES: dict[type[msgspec.Struct], str] = {
     RebalanceProgress: "rebalance",
     DrainProgress: "drain",
     RepairPause: "repair-pause",
+    CatalogSnapshot: "catalog-snapshot",
 }
-P = TypeVar("P", RepairProgress, ScrubProgress, ScrubRequest, RebalanceProgress, DrainProgress, RepairPause)
+P = TypeVar(
+    "P",
+    RepairProgress,
+    ScrubProgress,
+    ScrubRequest,
+    RebalanceProgress,
+    DrainProgress,
+    RepairPause,
+    CatalogSnapshot,
+)
 
 
 def read(reader: Reader, kind: type[P]) -> P | None:

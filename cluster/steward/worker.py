@@ -1,8 +1,8 @@
 """The steward's life: stand for the lease (S22), take office, work until it is lost or we are told to stop.
 
-The work is cut into units; `Worker.step` does one, and units never run side by side. Health, repair and lifecycle have
-loops of their own, for a slow unit must not delay them; what repair has in hand is left alone by the others
-(`in_flight`), so there is one worker at a time per blob (S20).
+The work is cut into units; `Worker.step` does one, and units never run side by side. Health, repair, lifecycle and
+snapshots of the catalog have loops of their own, for a slow unit must not delay them; what repair has in hand is left
+alone by the others (`in_flight`), so there is one worker at a time per blob (S20).
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from catalog import leases, work
 from catalog.errors import CatalogError, LeaseLost
 from cluster import wire
 from cluster.errors import ClusterError, LinkError, RemoteFault
+from cluster.steward.catalog_snapshots import CatalogSnapshots
 from cluster.steward.damaged import DamageWatch
 from cluster.steward.drain import DrainWatch
 from cluster.steward.extras import ExtraCollector
@@ -61,7 +62,13 @@ class Candidate:
             seen = await catalog.read(leases.read)
             if not self._watch.expired(seen):
                 return None
-            return await Tenure.begin(catalog, self._services.random(8).hex(), seen)
+            return await Tenure.begin(
+                catalog,
+                self._services.random(8).hex(),
+                seen,
+                expiry_s=self._services.settings.lease_expiry_s,
+                monotonic=self._services.monotonic,
+            )
         except CatalogError as error:
             log.info("the steward's lease was not to be had: %s", error)
             return None
@@ -189,6 +196,9 @@ async def _serve(services: StewardServices, tenure: Tenure, stop: asyncio.Event)
         await tenure.renew()
         return settings.renew_s
 
+    async def watch_lease() -> float:
+        return tenure.left_s()
+
     loops = [
         asyncio.create_task(_repeat(step), name=f"steward {name}")
         for name, step in (
@@ -196,9 +206,13 @@ async def _serve(services: StewardServices, tenure: Tenure, stop: asyncio.Event)
             ("health", watch_health),
             ("lifecycle", lifecycle.step),
             ("lease", renew),
+            ("end of lease", watch_lease),
         )
     ]
     loops.append(asyncio.create_task(repairer.run(), name="steward repair"))
+    snapshots = CatalogSnapshots.wanted(services)
+    if snapshots is not None:
+        loops.append(asyncio.create_task(_repeat(lambda: snapshots.step(tenure)), name="steward snapshots"))
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)

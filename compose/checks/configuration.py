@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from compose import credentials
 from compose.checks.finding import Finding, Subject, bad, ok, warn
-from compose.credentials import ACCESS_KEY_VARIABLE, METRICS_TOKEN_VARIABLE, SECRET_KEY_VARIABLE
+from compose.credentials import METRICS_TOKEN_VARIABLE
 from compose.refusal import StartRefused
-from compose.settings import Settings, table
-
-_SECRET = {ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE, METRICS_TOKEN_VARIABLE}
-_NEAR = 0.6
+from compose.setting import Setting
+from compose.settings import Settings, given, table
+from compose.variables import unknown
 
 
 def settings(subject: Subject) -> Iterator[Finding]:
     """Variables that nobody reads, values that can't be used, one half of a pair, what a restart would change."""
-    known = {setting.env for setting in table().values()} | _SECRET
-    unknown = sorted(name for name in subject.environment if name.startswith("TRIVET_") and name not in known)
-    for name in unknown:
-        near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_NEAR)
-        meant = f"did you mean {near[0]}? " if near else ""
+    strange = unknown(subject.environment)
+    for name, near in strange.items():
+        meant = f"did you mean {near}? " if near else ""
         yield warn("settings", f"{name} is no setting of Trivet", f"{meant}unset {name}")
-    given = sorted(name for name in subject.environment if name in known - _SECRET)
+    plain = {setting.env: setting for setting in table().values() if not setting.secret}
+    given_here = sorted(name for name, text in subject.environment.items() if text and name in plain)
     try:
         Settings.read(subject.environment, {})
         credentials.from_environment(subject.environment)
@@ -36,8 +33,9 @@ def settings(subject: Subject) -> Iterator[Finding]:
         return
     differing = [
         name
-        for name in given
-        if name in subject.in_force and _rendered(name, subject.environment[name]) != subject.in_force[name]
+        for name in given_here
+        if name in subject.in_force
+        and _rendered(plain[name], subject.environment[name]) != subject.in_force[name]
     ]
     for name in differing:
         if name == table()["data"].env:
@@ -47,8 +45,8 @@ def settings(subject: Subject) -> Iterator[Finding]:
             f"{name} is {subject.environment[name]!r} here and {subject.in_force[name]!r} in the running store",
             "stop the store and start it again to have it as here, or unset the variable",
         )
-    if not unknown and not differing:
-        yield ok("settings", _known(len(given)))
+    if not strange and not differing:
+        yield ok("settings", _known(len(given_here)))
 
 
 def _known(given: int) -> str:
@@ -57,19 +55,16 @@ def _known(given: int) -> str:
     return "one variable set, and it is known" if given == 1 else f"{given} variables set, all of them known"
 
 
-def _rendered(env: str, text: str) -> str:
+def _rendered(setting: Setting, text: str) -> str:
     """As the supervisor hands it on."""
-    return Settings.read({env: text}, {}).to_environment()[env]
+    return setting.render(setting.parse(text))
 
 
 def secrets(subject: Subject) -> Iterator[Finding]:
     """The credentials and the cluster secret can be read, by their owner only."""
     if not subject.founded:
         return
-    environment = {**subject.environment}
-    for name in (ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE):
-        if subject.in_force.get(name):
-            environment[name] = subject.in_force[name]
+    environment = subject.in_force or subject.environment
     faults = []
     try:
         credentials.load(subject.place, environment)
@@ -89,9 +84,8 @@ def secrets(subject: Subject) -> Iterator[Finding]:
         )
     yield from faults
     if not faults:
-        source = (
-            "in the environment" if environment.get(ACCESS_KEY_VARIABLE) else str(subject.place.credentials)
-        )
+        found = given(environment).find("root_access_key")
+        source = f"from {found.source}" if found is not None else str(subject.place.credentials)
         yield ok("secrets", f"root key {source}, cluster secret readable by its owner only")
 
 
@@ -135,7 +129,7 @@ def reach(subject: Subject) -> Iterator[Finding]:
     if _is_loopback(host):
         yield ok("endpoint", f"on {host}: only this machine reaches it")
         return
-    if not source.get(METRICS_TOKEN_VARIABLE):
+    if not _has_metrics_token(source):
         yield warn(
             "endpoint",
             f"on {host}, and everybody who reaches it can read /-/metrics",
@@ -146,6 +140,13 @@ def reach(subject: Subject) -> Iterator[Finding]:
         f"on {host}, without TLS: who listens on the network sees the objects",
         "put a proxy that encrypts before it, or keep the network to yourself",
     )
+
+
+def _has_metrics_token(environment: Mapping[str, str]) -> bool:
+    try:
+        return bool(credentials.metrics_token(environment))
+    except StartRefused:
+        return True  # `settings` says what is wrong with it
 
 
 def _is_loopback(host: str) -> bool:

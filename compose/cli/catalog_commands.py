@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from compose.cli.store_access import AsJson, Data, answer, settings_of
@@ -41,46 +43,107 @@ def backup(
 
 @catalog_app.command()
 def restore(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="what `trivet catalog backup` wrote")],
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="what `trivet catalog backup` wrote", show_default=False),
+    ] = None,
     *,
+    from_nodes: Annotated[
+        bool, typer.Option("--from-nodes", help="from what the storage nodes hold of it, instead of a file")
+    ] = False,
+    node_dir: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--node-dir", metavar="DIR", help="a node's directory [default: those in the data directory]"
+        ),
+    ] = None,
+    past_gaps: Annotated[
+        bool,
+        typer.Option(
+            "--past-gaps", help="leave out what does not follow from the rest, if it is lost for good"
+        ),
+    ] = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a backup in the place of a lost catalog, while the store does not run.
+    """Put a backup in the place of a lost catalog, or make it again from any two of three nodes, while the store does
+    not run.
 
-    What was written after the backup is not in it. Its blocks stay on the nodes until `trivet orphans allow`.
+    What was written after a backup is not in it; from the nodes everything comes back that was ever answered. Blocks
+    that the catalog does not know stay on the nodes until `trivet orphans allow`.
     """
-    from catalog.backup import restore as put_back
-
+    if (source is None) != from_nodes or (node_dir and not from_nodes):
+        raise CommandRefused("name the FILE of a backup, or --from-nodes with the --node-dir of each node")
     place = DataDir(Settings.read(os.environ, {"data": data}).data)
     if place.catalog.exists():
         raise CommandRefused(
-            f"{place.catalog} is there. To go back to the backup nevertheless, stop the store and move that file "
+            f"{place.catalog} is there. To put another in its place nevertheless, stop the store and move that file "
             "away, with those whose names begin with it"
         )
     with _errors_told():
         lock = place.hold(0.0)
         try:
-            put_back(source, place.catalog)
+            if source is None:
+                facts, words = _from_nodes(
+                    place, node_dir or sorted(place.root.glob("node-*")), past_gaps=past_gaps
+                )
+            else:
+                facts, words = _from_file(place, source)
         finally:
             os.close(lock)
-    answer(
-        {"catalog": str(place.catalog), "source": str(source)},
-        f"{place.catalog} is restored from {source}. Nodes that came after the backup are not known to it: "
-        "trivet node add DIR, or trivet node replace NAME for one in the place of another, takes them with "
-        "their data. Start the store, see that all is there (trivet node list, trivet repair status), then let "
-        "it delete what this catalog does not know: trivet orphans allow",
-        as_json=as_json,
+    answer({"catalog": str(place.catalog), **facts}, f"{place.catalog} {words}", as_json=as_json)
+
+
+_THEN = (
+    "Start the store, see that all is there (trivet node list, trivet repair status), then let it delete what this "
+    "catalog does not know: trivet orphans allow"
+)
+
+
+def _from_file(place: DataDir, source: Path) -> tuple[dict[str, Any], str]:
+    from catalog.backup import restore as put_back
+
+    put_back(source, place.catalog)
+    words = (
+        f"is restored from {source}. Nodes that came after the backup are not known to it: trivet node add DIR, or "
+        f"trivet node replace NAME for one in the place of another, takes them with their data. {_THEN}"
     )
+    return {"source": str(source)}, words
+
+
+def _from_nodes(place: DataDir, directories: list[Path], *, past_gaps: bool) -> tuple[dict[str, Any], str]:
+    from catalog.replay import restore_from_log
+    from cluster.catalog_log_source import DirectoryLogSource
+
+    if not directories:
+        raise CommandRefused(f"there is no node's directory in {place.root}: name each with --node-dir DIR")
+    with ExitStack() as stack:
+        sources = [stack.enter_context(DirectoryLogSource(directory)) for directory in directories]
+        report = restore_from_log(sources, place.catalog, past_gaps=past_gaps)
+    base = f"the snapshot of batch {report.snapshot_batch}" if report.snapshot_batch else "its creation"
+    last = "" if report.last_ms is None else f", the last of {_time(report.last_ms)}"
+    unreadable = f" {len(report.unreadable)} entries could not be read on one of the nodes." * bool(
+        report.unreadable
+    )
+    words = (
+        f"is restored from {len(sources)} nodes: {base} and {report.batches} group commits after it, up to number "
+        f"{report.batch} of term {report.term}{last}.{unreadable} {_THEN}"
+    )
+    return {"nodes": [str(directory) for directory in directories], **msgspec.structs.asdict(report)}, words
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
 
 
 @contextmanager
 def _errors_told() -> Iterator[None]:
     from catalog.errors import CatalogError
+    from cluster.node.identity import NodeRefused
 
     try:
         yield
-    except (CatalogError, StartRefused) as error:
+    except (CatalogError, NodeRefused, StartRefused) as error:
         raise CommandRefused(str(error)) from error
     except OSError as error:
         raise CommandRefused(f"{error.filename or 'a file'} can't be used: {error.strerror}") from error

@@ -14,9 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
+from compose import credentials
 from compose.cli.bench_command import bench
 from compose.cli.bucket_commands import bucket_app
 from compose.cli.catalog_commands import catalog_app
+from compose.cli.config_commands import ConfigFile, config_app, show
 from compose.cli.doctor_command import doctor
 from compose.cli.encryption_commands import encryption_key_app
 from compose.cli.events_command import events
@@ -26,12 +28,14 @@ from compose.cli.metrics_commands import metrics_app
 from compose.cli.node_commands import nodes_app
 from compose.cli.object_commands import object_app
 from compose.cli.repair_commands import orphans_app, repair_app, scrub_app
-from compose.cli.settings_command import settings
 from compose.cli.status_command import status
+from compose.cli.store_access import answer
 from compose.cli.verify_command import verify
 from compose.process import trivet_command
 from compose.refusal import EXIT_NOT_DONE, EXIT_REFUSED, CommandRefused, StartRefused
-from compose.settings import Settings, default_text, option_name, table
+from compose.setting import option_name
+from compose.settings import Settings, default_text, table
+from compose.variables import unknown
 
 app = typer.Typer(
     name="trivet",
@@ -46,21 +50,29 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
-
-        print(f"trivet {version('trivet')}")
-        raise typer.Exit
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def trivet(
+    context: typer.Context,
+    *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the release and exit.")
+        bool, typer.Option("--version", help="Show the release and its data formats (--json), and exit.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --version: for programs.")] = False,
+    config: ConfigFile = None,
 ) -> None:
     """An S3-compatible object store that stands on three legs."""
+    del config  # taken by its callback
+    if version:
+        from compose.release import in_words, release
+
+        answer({**release()}, in_words(release()), as_json=as_json)
+        raise typer.Exit
+    if as_json or context.invoked_subcommand is None:
+        context.fail("--json goes with --version, or behind a command" if as_json else "Missing command.")
+
+
+NOT_OF_UP = frozenset({"listen", "advertise", "join", "node_name"})
+"""Settings of processes that run by themselves."""
 
 
 def _option(name: str, metavar: str) -> Any:
@@ -81,6 +93,7 @@ def up(
     fronts: Annotated[int | None, _option("fronts", "N")] = None,
     region: Annotated[str | None, _option("region", "NAME")] = None,
     zone: Annotated[str | None, _option("zone", "NAME")] = None,
+    catalog_copies: Annotated[int | None, _option("catalog_copies", "N")] = None,
     domains: Annotated[str | None, _option("domains", "NAMES")] = None,
     data_shards: Annotated[int | None, _option("data_shards", "K")] = None,
     parity_shards: Annotated[int | None, _option("parity_shards", "M")] = None,
@@ -103,8 +116,10 @@ def up(
     log_format: Annotated[str | None, _option("log_format", "FORMAT")] = None,
     trace_url: Annotated[str | None, _option("trace_url", "URL")] = None,
     log_level: Annotated[str | None, _option("log_level", "LEVEL")] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Start the whole store on this machine: S3 endpoint, storage nodes, steward. Ctrl-C stops it."""
+    del config  # taken by its callback
     settings = Settings.read(
         os.environ,
         {
@@ -116,6 +131,7 @@ def up(
             "fronts": fronts,
             "region": region,
             "zone": zone,
+            "catalog_copies": catalog_copies,
             "domains": tuple(domains.split(",")) if domains else None,
             "data_shards": data_shards,
             "parity_shards": parity_shards,
@@ -147,7 +163,9 @@ def supervise(settings: Settings) -> None:
     """Becomes the supervisor: this process goes on as another program, so that the command line's
     libraries do not stay in memory for as long as the store runs.
     """
-    environment = {**os.environ, **settings.to_environment()}
+    for name, near in unknown(os.environ).items():
+        print(f"trivet: {name} is no setting" + (f"; did you mean {near}?" if near else ""), file=sys.stderr)
+    environment = {**os.environ, **credentials.to_environment(os.environ), **settings.to_environment()}
     os.execve(sys.executable, [*trivet_command(), "supervise"], environment)  # noqa: S606
 
 
@@ -164,7 +182,8 @@ app.add_typer(encryption_key_app, name="encryption-key")
 app.add_typer(metrics_app, name="metrics")
 app.command()(events)
 app.command()(doctor)
-app.command()(settings)
+app.add_typer(config_app, name="config")
+app.command("settings", help="The same as config show.")(show)
 app.command()(verify)
 app.command()(bench)
 app.add_typer(repair_app, name="repair")
@@ -183,8 +202,10 @@ def _run_process(context: typer.Context) -> None:
 
 _AS_IT_COMES = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 for _name, _help in (
-    ("front", "The process of one S3 front; `trivet up` starts it."),
-    ("steward", "The process of the steward, which repairs, moves and cleans up; `trivet up` starts it."),
+    ("init", "Make a store whose processes are started one by one; what is there already stays."),
+    ("token", "Print the join token, with which processes on other hosts belong to the store: a secret."),
+    ("front", "The process of one S3 front; `trivet up` starts it, or on another host its unit."),
+    ("steward", "The process of the steward, which repairs, moves and cleans up; started likewise."),
 ):
     app.command(_name, help=_help, context_settings=_AS_IT_COMES)(_run_process)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from compose.cli.store_access import AsJson, Data, print_json
+from compose.config_file import CONFIG_VARIABLE, NO_FILE
 from compose.refusal import EXIT_NOT_DONE, StartRefused
 from compose.settings import Settings
 
@@ -50,7 +51,9 @@ def _settings(data: Path | None) -> Settings:
     try:
         return Settings.read(os.environ, {"data": data})
     except StartRefused:
-        return Settings.read({}, {"data": data or os.environ.get("TRIVET_DATA") or None})
+        return Settings.read(
+            {CONFIG_VARIABLE: NO_FILE}, {"data": data or os.environ.get("TRIVET_DATA") or None}
+        )
 
 
 def _console() -> Console:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-PROCESSES = ("supervise", "front", "node", "steward", "found", "floor")
+PROCESSES = ("supervise", "front", "node", "steward", "init", "token", "restart", "found", "floor")
 
 
 def is_process(arguments: list[str]) -> bool:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from compose import control
+from compose.catalog_place import catalog_of
 from compose.data_dir import DataDir
 from compose.refusal import CommandRefused, StartRefused
+from compose.running import processes
 from compose.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REFRESH_WAIT_S = 60.0
+SHIPPED_WAIT_S = 2.0
+_SHIPPED_LOOK_S = 0.05
 
 Data = Annotated[
     Path | None,
@@ -40,7 +44,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="answer in JSON, for progra
 def settings_of(data: Path | None) -> Settings:
     """Raises CommandRefused when there is no store in the directory."""
     settings = Settings.read(os.environ, {"data": data})
-    if not DataDir(settings.data).catalog.exists():
+    place = catalog_of(settings)
+    if isinstance(place, Path) and not place.exists():
         raise CommandRefused(
             f"there is no store in {settings.data.absolute()}: name its directory with --data DIR or TRIVET_DATA"
         )
@@ -94,9 +99,26 @@ def write_catalog(settings: Settings, change: Callable[[Transaction], T], *, fre
     """
 
     async def write(catalog: Catalog) -> T:
-        return await catalog.write(change, frees=frees)
+        done = await catalog.write(change, frees=frees)
+        if settings.catalog_copies and processes(DataDir(settings.data)):
+            await _shipped(catalog)
+        return done
 
     return with_catalog(settings, write)
+
+
+async def _shipped(catalog: Catalog) -> None:
+    """Give the running store a moment to take the change to the storage nodes (S17), so that it outlives the disk."""
+    from catalog import outbox
+
+    if catalog.path is None:
+        return
+    try:
+        async with asyncio.timeout(SHIPPED_WAIT_S):
+            while await catalog.read(outbox.newest):  # noqa: ASYNC110 - another process empties it
+                await asyncio.sleep(_SHIPPED_LOOK_S)
+    except TimeoutError:
+        return  # no store runs, or its nodes are away: it is shipped with what comes next
 
 
 def with_store(settings: Settings, work: Callable[[Catalog, NodeSet], Awaitable[T]]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import shutil
 import time
@@ -31,7 +32,8 @@ DEADLINE_S: Final = 1.0
 
 
 class StoreFigures(msgspec.Struct, frozen=True):
-    """As of one moment. Sizes in bytes; `disk_free_bytes` is of the catalog's file system."""
+    """As of one moment. Sizes in bytes; `disk_free_bytes` is of the catalog's file system. Those of the
+    catalog's files are not a number where a database server has them."""
 
     redundancy: RepairReport
     totals: Totals
@@ -40,13 +42,14 @@ class StoreFigures(msgspec.Struct, frozen=True):
     open_uploads: int
     events_kept: dict[str, int]
     events_ever: int
-    catalog_bytes: int
-    wal_bytes: int
-    disk_free_bytes: int
+    catalog_bytes: float
+    wal_bytes: float
+    disk_free_bytes: float
 
 
-def read_figures(reader: Reader, path: Path) -> StoreFigures:
-    """`path`: of the catalog's file."""
+def read_figures(reader: Reader, path: Path | None) -> StoreFigures:
+    """`path`: of the catalog's file, if it is one."""
+    file_bytes, wal_bytes, free_bytes = (math.nan,) * 3 if path is None else _sizes(path)
     return StoreFigures(
         redundancy=repair_report(reader),
         totals=totals(reader),
@@ -55,10 +58,15 @@ def read_figures(reader: Reader, path: Path) -> StoreFigures:
         open_uploads=counts.open_uploads(reader),
         events_kept=counts.events_kept(reader),
         events_ever=counts.events_ever(reader),
-        catalog_bytes=_size(path),
-        wal_bytes=_size(path.with_name(path.name + "-wal")),
-        disk_free_bytes=shutil.disk_usage(path.parent).free,
+        catalog_bytes=file_bytes,
+        wal_bytes=wal_bytes,
+        disk_free_bytes=free_bytes,
     )
+
+
+def _sizes(path: Path) -> tuple[int, int, int]:
+    wal = path.with_name(path.name + "-wal")
+    return _size(path), _size(wal), shutil.disk_usage(path.parent).free
 
 
 def _size(path: Path) -> int:

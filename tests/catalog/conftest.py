@@ -1,6 +1,6 @@
 """One contract suite for all databases: tests that take `store` or `catalog` run on each backend."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from catalog import buckets
 from catalog.engine import Catalog
-from tests.catalog.making import Clock, SqliteStore
+from tests.catalog.making import Clock, PostgresStore, SqliteStore, Store
 
 
 @pytest.fixture
@@ -17,15 +17,19 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> SqliteStore:
-    """A new, empty catalog that can be opened; PostgreSQL joins here."""
-    assert request.param == "sqlite"
-    return SqliteStore(tmp_path)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A new, empty catalog that can be opened. A test of what SQLite alone does says so (`making.SQLITE_ONLY`)."""
+    if request.param == "sqlite":
+        yield SqliteStore(tmp_path)
+        return
+    on_server = PostgresStore(request.getfixturevalue("postgres_server"))
+    yield on_server
+    on_server.drop()
 
 
 @pytest_asyncio.fixture
-async def catalog(store: SqliteStore, clock: Clock) -> AsyncIterator[Catalog]:
+async def catalog(store: Store, clock: Clock) -> AsyncIterator[Catalog]:
     """One opening, started."""
     opened = store.open(clock)
     await opened.start()

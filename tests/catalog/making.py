@@ -6,17 +6,24 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Protocol
+
+import pytest
 
 import catalog as catalog_package
 from catalog import lookup, objects
 from catalog.engine import Catalog, CatalogSettings
 from catalog.model import Attributes, Condition, NewBlob, PutResult, Source
+from tests import postgres
 from tests.catalog.fresh import fresh_catalog
+from tests.postgres import PostgresServer, drop_database, new_database
 
 ROOT = Path(catalog_package.__file__).parent.parent
-CLUSTER_ID = b"cluster-of-tests"
+CLUSTER_ID = postgres.CLUSTER_ID
 ETAG = "d41d8cd98f00b204e9800998ecf8427e"
 NO_ATTRIBUTES = Attributes()
+SQLITE_ONLY = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+"""For a test of the file, its lock, or SQLite's own words; it needs the fixture `store` or one that stands on it."""
 
 _counter = itertools.count(1)
 
@@ -29,6 +36,29 @@ class Clock:
 
     def __call__(self) -> int:
         return self.now_ms
+
+
+class Store(Protocol):
+    """An empty catalog that can be opened several times, as several processes would."""
+
+    def open(self, clock: Clock, settings: CatalogSettings | None = None) -> Catalog:
+        """One more opening, not started."""
+
+
+class PostgresStore:
+    """A database of the test's own on the server that all tests share."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self.server = server
+        self.url = new_database(server)
+
+    def open(self, clock: Clock, settings: CatalogSettings | None = None) -> Catalog:
+        """One more opening, not started."""
+        return Catalog.open(self.url, settings or small_settings(), clock=clock)
+
+    def drop(self) -> None:
+        """Once nobody has it open any more."""
+        drop_database(self.server, self.url)
 
 
 class SqliteStore:

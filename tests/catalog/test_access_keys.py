@@ -7,7 +7,7 @@ from catalog.access_keys import KEYS_MAX, AccessKey
 from catalog.engine import Catalog
 from catalog.errors import AccessKeyExists, NoSuchAccessKey, TooManyAccessKeys
 from catalog.transaction import Transaction
-from tests.catalog.making import Clock, SqliteStore
+from tests.catalog.making import Clock, Store
 
 
 async def _create(
@@ -62,7 +62,7 @@ async def test_a_change_touches_what_is_given_and_nothing_else(catalog: Catalog)
         await catalog.write(lambda tx: access_keys.update(tx, "missing", enabled=False))
 
 
-async def test_s16_every_opening_sees_a_change_at_its_next_look(store: SqliteStore, clock: Clock) -> None:
+async def test_s16_every_opening_sees_a_change_at_its_next_look(store: Store, clock: Clock) -> None:
     """Two openings, as two fronts have them: what one changes the other sees at once, from the creation to a creation
     anew under the same name. Red when a change does not touch the configuration."""
     one, two = store.open(clock), store.open(clock)

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from catalog import appending, blobs, buckets, lookup, objects, schema, uploads, usage, work
 from catalog.appending import AppendPlan
+from catalog.embedded import EmbeddedCatalog
 from catalog.engine import Catalog
 from catalog.errors import Changed, NoSuchKey, PreconditionFailed, QuotaExceeded
 from catalog.model import (
@@ -25,7 +26,7 @@ from catalog.model import (
     Versioning,
 )
 from catalog.statement import Statement
-from tests.catalog.making import Clock, SqliteStore, copy, new_blob, put, source_of
+from tests.catalog.making import SQLITE_ONLY, Clock, Store, copy, new_blob, put, source_of
 from tests.model.books import check_books
 
 KEY = b"key"
@@ -200,7 +201,8 @@ async def test_nothing_is_left_of_what_was_appended_to(
     assert await catalog.read(lambda reader: reader.rows(_MANIFESTS)) == []
 
 
-async def test_p9_the_cost_does_not_grow_with_the_object(catalog: Catalog, bucket_id: int) -> None:
+@SQLITE_ONLY
+async def test_p9_the_cost_does_not_grow_with_the_object(catalog: EmbeddedCatalog, bucket_id: int) -> None:
     """As many statements behind 500 parts as behind 2. Red when each part's references are counted up and down."""
     counts = []
     for numbers in ([1, 2], list(range(1, 501))):
@@ -289,7 +291,7 @@ async def test_the_first_piece_replaces_nothing(catalog: Catalog, bucket_id: int
 
 
 async def test_a_reader_between_row_and_manifest_looks_again(
-    catalog: Catalog, bucket_id: int, store: SqliteStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, bucket_id: int, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process appends just then, and the manifest that the row names is gone at once. Red when the reader takes
     that for an object that is not there."""

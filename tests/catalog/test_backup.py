@@ -29,7 +29,16 @@ from catalog.model import ExtraCopy, Meta
 from cluster import wire
 from cluster.errors import RemoteFault
 from cluster.topology import NodeSet
-from tests.catalog.making import CLUSTER_ID, Clock, SqliteStore, fail_on_fatal, new_blob, put, small_settings
+from tests.catalog.making import (
+    CLUSTER_ID,
+    SQLITE_ONLY,
+    Clock,
+    SqliteStore,
+    fail_on_fatal,
+    new_blob,
+    put,
+    small_settings,
+)
 from tests.catalog.making import start_child as child
 from tests.cluster.nodes import CLUSTER_ID as NODES_CLUSTER_ID
 from tests.cluster.nodes import SECRET, RealNodes
@@ -61,6 +70,7 @@ async def _keys(catalog: Catalog, bucket_id: int) -> list[bytes]:
     return [entry.key for entry in page.entries]
 
 
+@SQLITE_ONLY
 async def test_a_backup_while_other_processes_write_is_one_moment(
     store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock, restored: Path
 ) -> None:
@@ -107,6 +117,7 @@ async def test_a_backup_while_other_processes_write_is_one_moment(
     assert sum(map(len, said)) > 600
 
 
+@SQLITE_ONLY
 async def test_a_backup_has_what_is_still_in_the_log(
     store: SqliteStore, clock: Clock, bucket_id: int, catalog: Catalog, restored: Path
 ) -> None:
@@ -132,6 +143,7 @@ async def _metas(store: SqliteStore, catalog: Catalog, restored: Path, clock: Cl
         return await catalog.meta(), await copy.meta()
 
 
+@SQLITE_ONLY
 async def test_s18_a_restored_catalog_outranks_the_one_it_replaces(
     store: SqliteStore, catalog: Catalog, clock: Clock, restored: Path
 ) -> None:
@@ -158,6 +170,7 @@ async def test_s18_a_restored_catalog_outranks_the_one_it_replaces(
         assert (await third.meta()).term > old.term + (1 << 31)
 
 
+@SQLITE_ONLY
 async def test_s18_nodes_obey_the_restored_catalog_and_refuse_the_old_one(
     store: SqliteStore, catalog: Catalog, clock: Clock, restored: Path, tmp_path: Path
 ) -> None:
@@ -182,6 +195,7 @@ async def test_s18_nodes_obey_the_restored_catalog_and_refuse_the_old_one(
             assert refused.value.status == wire.Status.FENCED
 
 
+@SQLITE_ONLY
 async def test_s18_a_restored_catalog_deletes_nothing_it_does_not_know(
     store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock, restored: Path
 ) -> None:
@@ -205,6 +219,7 @@ async def test_s18_a_restored_catalog_deletes_nothing_it_does_not_know(
         assert event.kind == "catalog-restored"
 
 
+@SQLITE_ONLY
 async def test_a_restore_says_that_deleted_access_keys_are_good_again(
     store: SqliteStore, catalog: Catalog, clock: Clock, restored: Path
 ) -> None:
@@ -226,6 +241,7 @@ async def test_a_restore_says_that_deleted_access_keys_are_good_again(
         assert [key.access_key for key in await copy.read(access_keys.list_keys)] == ["leaked"]
 
 
+@SQLITE_ONLY
 async def test_s19_a_restored_catalog_begins_a_later_epoch(
     store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock, restored: Path
 ) -> None:
@@ -241,6 +257,7 @@ async def test_s19_a_restored_catalog_begins_a_later_epoch(
         assert await lookup.lookup(copy, bucket_id, b"new") is not None
 
 
+@SQLITE_ONLY
 async def test_s22_nobody_holds_a_restored_lease(
     store: SqliteStore, catalog: Catalog, clock: Clock, restored: Path
 ) -> None:
@@ -253,6 +270,7 @@ async def test_s22_nobody_holds_a_restored_lease(
         assert LeaseWatch(lambda: 0.0, expiry_s=10).expired(free)
 
 
+@SQLITE_ONLY
 async def test_nodes_and_work_come_with_a_backup(
     store: SqliteStore, catalog: Catalog, clock: Clock, restored: Path
 ) -> None:
@@ -270,6 +288,7 @@ async def test_nodes_and_work_come_with_a_backup(
         assert await copy.read(work.garbage_count) == 1
 
 
+@SQLITE_ONLY
 def test_nothing_is_overwritten(store: SqliteStore, restored: Path) -> None:
     """Neither an earlier backup, nor a catalog, nor the log of one that is gone, which SQLite would apply to
     the restored file. Red when `refuse_occupied` does not look for logs."""
@@ -293,6 +312,7 @@ def test_nothing_is_overwritten(store: SqliteStore, restored: Path) -> None:
     backup.restore(target, restored)
 
 
+@SQLITE_ONLY
 def test_what_is_no_backup_is_refused(store: SqliteStore, restored: Path) -> None:
     """Missing files, other files, a cut or flipped one, a newer release's, a catalog in use without its log."""
     directory = restored.parent
@@ -328,6 +348,7 @@ def _scribbled(content: bytes) -> bytes:
     return b"".join(pages[:2] + [one[:2048] + b"\xff" * 2048 for one in pages[2:]])
 
 
+@SQLITE_ONLY
 def test_a_failed_backup_leaves_nothing(
     store: SqliteStore, restored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +376,7 @@ def test_a_failed_backup_leaves_nothing(
     assert list(restored.parent.iterdir()) == []
 
 
+@SQLITE_ONLY
 async def test_sigkill_leaves_whole_files_or_none(
     store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from catalog.encryption_keys import NAMES_MAX, EncryptionKey
 from catalog.engine import Catalog
 from catalog.errors import EncryptionKeyExists, NoSuchEncryptionKey, TooManyEncryptionKeys
 from catalog.transaction import Transaction
-from tests.catalog.making import Clock, SqliteStore
+from tests.catalog.making import Clock, Store
 
 
 async def _create(catalog: Catalog, name: str, sealed: bytes = b"sealed-1") -> EncryptionKey:
@@ -67,7 +67,7 @@ async def test_what_is_missing_is_refused(catalog: Catalog) -> None:
         await catalog.write(lambda tx: encryption_keys.set_enabled(tx, "missing", enabled=False))
 
 
-async def test_s16_every_opening_sees_a_change_at_its_next_look(store: SqliteStore, clock: Clock) -> None:
+async def test_s16_every_opening_sees_a_change_at_its_next_look(store: Store, clock: Clock) -> None:
     """Two openings, as two fronts have them. Red when a change does not touch the configuration: a front would go on
     encrypting under a key that was taken out of use."""
     one, two = store.open(clock), store.open(clock)

@@ -5,7 +5,7 @@ import pytest
 from catalog import history
 from catalog.engine import Catalog
 from catalog.history import MINUTE_MS, Figures, merged
-from tests.catalog.making import Clock, SqliteStore
+from tests.catalog.making import Clock, Store
 
 FIRST_MS = 1_700_000_040_000 // MINUTE_MS * MINUTE_MS
 GOT = Figures(
@@ -28,7 +28,7 @@ async def _read(catalog: Catalog, from_ms: int = 0, to_ms: int = 1 << 60) -> lis
     return await catalog.read(lambda reader: list(history.read(reader, from_ms, to_ms)))
 
 
-async def test_two_fronts_add_to_the_same_minute(store: SqliteStore, catalog: Catalog, clock: Clock) -> None:
+async def test_two_fronts_add_to_the_same_minute(store: Store, catalog: Catalog, clock: Clock) -> None:
     """Red when `add` replaces the row: the front that comes last would be the only one."""
     other = store.open(clock)
     await other.start()

@@ -7,11 +7,11 @@ from catalog.engine import Catalog
 from catalog.errors import PreconditionFailed
 from catalog.model import Condition
 from catalog.transaction import PlacementNumbers, Transaction
-from tests.catalog.making import Clock, SqliteStore, new_blob, put
+from tests.catalog.making import Clock, Store, new_blob, put
 
 
 async def test_each_assignment_is_stored_once(
-    store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock
+    store: Store, catalog: Catalog, bucket_id: int, clock: Clock
 ) -> None:
     """By two processes at once."""
     other = store.open(clock)

@@ -10,7 +10,7 @@ from catalog.errors import LeaseLost
 from catalog.leases import LeaseWatch
 from catalog.model import Lease, Meta
 from catalog.transaction import read_meta
-from tests.catalog.making import Clock, SqliteStore
+from tests.catalog.making import Clock, Store
 
 
 class _Monotonic:
@@ -65,7 +65,7 @@ async def test_s22_a_renewed_lease_is_not_taken(catalog: Catalog) -> None:
 
 
 async def test_s22_of_two_who_see_it_expired_one_gets_it(
-    store: SqliteStore, catalog: Catalog, clock: Clock
+    store: Store, catalog: Catalog, clock: Clock
 ) -> None:
     """Over two processes."""
     other = store.open(clock)

@@ -17,7 +17,7 @@ from catalog.errors import BucketNotEmpty, ObjectLocked, RowDamaged, VersioningL
 from catalog.locks import COMPLIANCE, GOVERNANCE
 from catalog.model import Attributes, MarkerRow, ObjectRow, Retention, Source, Versioning
 from catalog.transaction import Transaction
-from tests.catalog.making import Clock, SqliteStore, new_blob, put
+from tests.catalog.making import SQLITE_ONLY, Clock, SqliteStore, new_blob, put
 
 KEY = b"key"
 DAY_MS = 86_400_000
@@ -241,6 +241,7 @@ async def test_the_lock_of_a_bucket_stays(catalog: Catalog, locked_bucket: int, 
     await catalog.write(_removal(locked_bucket, version_id, bypass=True))
 
 
+@SQLITE_ONLY
 async def test_a_null_version_is_kept_where_versioning_was_suspended_by_force(
     catalog: Catalog, store: SqliteStore, locked_bucket: int, clock: Clock
 ) -> None:
@@ -271,6 +272,7 @@ DAMAGE = [b"", b"\xc1", b"\x85", b"\x81\xa9retention\xa4ever", b"\x81\xa9retenti
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
+@SQLITE_ONLY
 async def test_attributes_that_cannot_be_read_are_locked(
     catalog: Catalog, store: SqliteStore, locked_bucket: int, clock: Clock, damage: bytes
 ) -> None:
@@ -289,6 +291,7 @@ async def test_attributes_that_cannot_be_read_are_locked(
     assert [entry.version_id for entry in page.entries] == [version_id]
 
 
+@SQLITE_ONLY
 async def test_a_lock_that_cannot_be_read_takes_no_versions(
     catalog: Catalog, store: SqliteStore, locked_bucket: int
 ) -> None:

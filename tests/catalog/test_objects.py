@@ -8,7 +8,7 @@ from catalog import buckets, leases, lookup, objects, work
 from catalog.engine import Catalog
 from catalog.errors import BlobAbandoned, Changed, HorizonPassed, NoSuchBucket, NoSuchKey, PreconditionFailed
 from catalog.model import Attributes, Checksum, Condition, DeleteResult, NewBlob, Run
-from tests.catalog.making import Clock, SqliteStore, copy, new_blob, put, source_of
+from tests.catalog.making import Clock, Store, copy, new_blob, put, source_of
 
 
 async def _delete(
@@ -50,7 +50,7 @@ async def test_what_is_put_is_found(catalog: Catalog, bucket_id: int, clock: Clo
 
 
 async def test_what_is_put_is_found_by_another_process(
-    store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock
+    store: Store, catalog: Catalog, bucket_id: int, clock: Clock
 ) -> None:
     """Which has met none of its placements (P4)."""
     other = store.open(clock)
@@ -103,7 +103,7 @@ async def test_s13_order_is_counted_not_timed(catalog: Catalog, bucket_id: int, 
 
 
 async def test_s13_concurrent_versions_have_sequences_of_their_own(
-    store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock
+    store: Store, catalog: Catalog, bucket_id: int, clock: Clock
 ) -> None:
     """Over two openings, as two fronts. Break caught: reading the highest sequence before the transaction."""
     other = store.open(clock)

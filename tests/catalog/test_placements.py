@@ -14,7 +14,7 @@ from catalog.errors import Changed, LeaseLost
 from catalog.model import BlobRow, ExtraCopy, FaultReport, NewBlob, Run
 from catalog.statement import Reader, Statement
 from catalog.transaction import Transaction
-from tests.catalog.making import Clock, SqliteStore, copy, new_blob, put, source_of
+from tests.catalog.making import SQLITE_ONLY, Clock, SqliteStore, Store, copy, new_blob, put, source_of
 
 _RUN_ROWS = Statement(sa.select(schema.blob_runs.c.blob_id, schema.blob_runs.c.first_stripe))
 _HERE = (1, 2, 3)
@@ -75,7 +75,7 @@ async def test_s20_only_the_runs_changed(catalog: Catalog, bucket_id: int) -> No
 
 
 async def test_s20_workers_race_in_two_processes(
-    store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock
+    store: Store, catalog: Catalog, bucket_id: int, clock: Clock
 ) -> None:
     """One of ten wins, whichever; both processes agree where the blob lies, and its runs are the winner's."""
     other = store.open(clock)
@@ -290,7 +290,7 @@ async def test_many_blobs_by_id_as_few_statements(
 
 
 async def test_s9_a_read_between_two_moves_sees_one_layout(
-    store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock
+    store: Store, catalog: Catalog, bucket_id: int, clock: Clock
 ) -> None:
     """Its row is read, then the blob moves, then its runs are read. Red when only the runs are read again: first
     run of the old layout, the rest of the new one."""
@@ -310,6 +310,7 @@ async def test_s9_a_read_between_two_moves_sees_one_layout(
     assert (found.nodes, found.runs) == ((4, 5, 6), (Run(2, (3, 2, 1)),))
 
 
+@SQLITE_ONLY
 def test_queries_follow_indexes(store: SqliteStore) -> None:
     """In SQLite's own words, so that their cost is what their docstrings say: no table is read from end to end but
     `placements`, and no page is sorted. Red when the index of runs by placement is dropped."""

@@ -7,7 +7,7 @@ from catalog import listing, lookup
 from catalog.engine import Catalog
 from catalog.errors import PreconditionFailed
 from catalog.model import Condition
-from tests.catalog.making import Clock, SqliteStore, put, start_child
+from tests.catalog.making import SQLITE_ONLY, Clock, SqliteStore, Store, put, start_child
 
 
 async def _keys(catalog: Catalog, bucket_id: int, prefix: bytes) -> set[bytes]:
@@ -17,6 +17,7 @@ async def _keys(catalog: Catalog, bucket_id: int, prefix: bytes) -> set[bytes]:
     return {entry.key for entry in page.entries}
 
 
+@SQLITE_ONLY
 async def test_s16_processes_take_turns(store: SqliteStore, catalog: Catalog, bucket_id: int) -> None:
     """Two write at full speed while a third writes now and then, and nobody is refused or waits for two
     seconds."""
@@ -31,6 +32,7 @@ async def test_s16_processes_take_turns(store: SqliteStore, catalog: Catalog, bu
         assert await _keys(catalog, bucket_id, name.encode()) == expected
 
 
+@SQLITE_ONLY
 async def test_p1_sigkill_loses_nothing_acknowledged(
     store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock
 ) -> None:
@@ -55,7 +57,7 @@ async def test_p1_sigkill_loses_nothing_acknowledged(
 
 
 async def test_s12_no_update_of_a_counter_is_lost(
-    store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock
+    store: Store, catalog: Catalog, bucket_id: int, clock: Clock
 ) -> None:
     """Compare-and-swap on one key by six clients over two openings (P4)."""
     other = store.open(clock)

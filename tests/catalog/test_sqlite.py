@@ -7,10 +7,11 @@ import pytest
 import sqlalchemy as sa
 
 from catalog import buckets, listing, lookup, schema, sqlite
+from catalog.embedded import EmbeddedCatalog
 from catalog.engine import Catalog
 from catalog.errors import CatalogRefused
 from catalog.statement import Reader, Statement
-from tests.catalog.making import SqliteStore, put, start_child, wait_for_line
+from tests.catalog.making import SQLITE_ONLY, SqliteStore, Store, put, start_child, wait_for_line
 
 
 @pytest.mark.parametrize("version", [(3, 40, 1), (3, 51, 2), (3, 52, 0), (3, 52, 9)])
@@ -27,6 +28,7 @@ def test_s16_a_library_without_it_is_taken(version: tuple[int, ...]) -> None:
     sqlite.check_version(sqlite.runtime_version())
 
 
+@SQLITE_ONLY
 async def test_s16_a_read_on_the_loop_leaves_no_snapshot_open(
     store: SqliteStore, catalog: Catalog, bucket_id: int
 ) -> None:
@@ -43,8 +45,9 @@ async def test_s16_a_read_on_the_loop_leaves_no_snapshot_open(
     assert (busy, log_frames, done_frames) == (0, 0, 0)
 
 
+@SQLITE_ONLY
 async def test_s16_a_row_out_of_many_ends_its_statement(
-    store: SqliteStore, catalog: Catalog, bucket_id: int
+    store: SqliteStore, catalog: EmbeddedCatalog, bucket_id: int
 ) -> None:
     """`row` takes the first and lets go of the others. Break caught: `fetchone` instead of `fetchall`."""
     await asyncio.gather(*(put(catalog, bucket_id, b"key-%d" % number) for number in range(3)))
@@ -59,9 +62,7 @@ async def test_s16_a_row_out_of_many_ends_its_statement(
     connection.close()
 
 
-async def test_s16_reads_see_each_commit_at_once(
-    store: SqliteStore, catalog: Catalog, bucket_id: int
-) -> None:
+async def test_s16_reads_see_each_commit_at_once(store: Store, catalog: Catalog, bucket_id: int) -> None:
     """A reader whose snapshot froze would go on without the second key (P4)."""
     for number in range(20):
         key = b"key-%d" % number
@@ -70,6 +71,7 @@ async def test_s16_reads_see_each_commit_at_once(
         assert await lookup.lookup(catalog, bucket_id, key) is not None
 
 
+@SQLITE_ONLY
 async def test_s16_a_busy_read_is_repeated_in_a_thread(
     store: SqliteStore, catalog: Catalog, bucket_id: int
 ) -> None:

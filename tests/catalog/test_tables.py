@@ -13,7 +13,7 @@ from catalog.engine import Catalog
 from catalog.model import Attributes, RequestedPart
 from catalog.statement import Cursor, Parameters, Reader
 from catalog.transaction import Transaction
-from tests.catalog.making import SqliteStore, new_blob, put
+from tests.catalog.making import SQLITE_ONLY, SqliteStore, new_blob, put
 
 KEY = (1, b"key")
 
@@ -50,6 +50,7 @@ def recorded(reader: Reader) -> Iterator[_Recorder]:
         reader._cursor = before
 
 
+@SQLITE_ONLY
 async def test_s15_list_touches_the_current_versions_and_nothing_else(
     catalog: Catalog, bucket_id: int
 ) -> None:
@@ -73,6 +74,7 @@ async def test_s15_list_touches_the_current_versions_and_nothing_else(
             assert step.startswith("SEARCH objects USING PRIMARY KEY (bucket_id=? AND "), step
 
 
+@SQLITE_ONLY
 async def test_s15_get_is_two_rows_by_their_keys(catalog: Catalog, bucket_id: int) -> None:
     """The current version and its blob, however many older ones there are; meta is one row. Red when `versions`
     was asked too."""
@@ -91,6 +93,7 @@ async def test_s15_get_is_two_rows_by_their_keys(catalog: Catalog, bucket_id: in
     ]
 
 
+@SQLITE_ONLY
 async def test_s15_completing_an_upload_rewrites_no_part_row(catalog: Catalog, bucket_id: int) -> None:
     """Neither part rows nor the parts' blobs are written, whatever their number: the manifest takes over their
     references. The first slice of the rows is dropped, the rest waits for the sweep. Red when the parts'
@@ -164,6 +167,7 @@ def _refused(store: SqliteStore, table: str, *rows: tuple[Any, ...]) -> None:
         _insert(store, table, *rows)
 
 
+@SQLITE_ONLY
 def test_s15_versions_are_unique(store: SqliteStore) -> None:
     """By version id, by sequence (S13), and one null version a key; one current version a key. Red without the
     indexes `versions_by_id` and `versions_null`."""
@@ -177,6 +181,7 @@ def test_s15_versions_are_unique(store: SqliteStore) -> None:
     _refused(store, "objects", _version(6, "f")[:-2])
 
 
+@SQLITE_ONLY
 def test_s15_a_blob_a_part_and_a_run_are_there_once(store: SqliteStore) -> None:
     """A blob id is never given out twice (P5): if it were, the catalog refuses it."""
     blob = (b"b" * 16, 1, 1, 0, 1, 1, 2, 1, 1, 1 << 20, 0, 0, 0, 0, None)

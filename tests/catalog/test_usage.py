@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 import catalog as catalog_package
 from catalog import buckets, objects, schema, uploads, usage
+from catalog.embedded import EmbeddedCatalog
 from catalog.engine import Catalog
 from catalog.errors import (
     BucketNotEmpty,
@@ -25,7 +26,17 @@ from catalog.statement import Statement
 from catalog.transaction import Transaction
 from catalog.usage import Recount
 from catalog.usage_changes import NOTHING, Usage
-from tests.catalog.making import Clock, SqliteStore, copy, new_blob, put, source_of, start_child
+from tests.catalog.making import (
+    SQLITE_ONLY,
+    Clock,
+    SqliteStore,
+    Store,
+    copy,
+    new_blob,
+    put,
+    source_of,
+    start_child,
+)
 
 _FILL = Statement(sa.insert(schema.manifests), "blob_id", "parts")
 
@@ -124,8 +135,9 @@ async def test_a_refused_request_counts_nothing_and_its_neighbours_do(
     assert (await _recount(catalog, bucket_id)).agrees
 
 
+@SQLITE_ONLY
 async def test_a_batch_that_is_lost_counts_nothing_and_its_repetition_once(
-    catalog: Catalog, bucket_id: int
+    catalog: EmbeddedCatalog, bucket_id: int
 ) -> None:
     """The disk is full: a delete shares its batch with the put that fills it, is undone with it, and repeated. Red
     when changes were kept in the writer from one transaction to the next."""
@@ -149,6 +161,7 @@ async def test_a_batch_that_is_lost_counts_nothing_and_its_repetition_once(
     assert (await _recount(catalog, bucket_id)).agrees
 
 
+@SQLITE_ONLY
 async def test_books_are_opened_and_closed_with_their_bucket(
     store: SqliteStore, catalog: Catalog, bucket_id: int
 ) -> None:
@@ -180,7 +193,8 @@ async def test_books_are_opened_and_closed_with_their_bucket(
         await _usage(catalog)
 
 
-async def test_a_batch_writes_one_row_a_bucket(catalog: Catalog, bucket_id: int) -> None:
+@SQLITE_ONLY
+async def test_a_batch_writes_one_row_a_bucket(catalog: EmbeddedCatalog, bucket_id: int) -> None:
     """Whatever the number of its requests. Red when each request wrote for itself."""
     other = await catalog.write(lambda tx: buckets.create(tx, name="other", owner="o", region="r"))
     texts: list[str] = []
@@ -211,6 +225,7 @@ def test_only_the_rows_that_count_are_ever_written() -> None:
     assert writers == {"version_rows"}
 
 
+@SQLITE_ONLY
 async def test_p1_the_books_are_right_after_sigkill(
     store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock
 ) -> None:
@@ -257,6 +272,7 @@ async def test_recount_finds_what_is_wrong_and_correct_puts_it_right(
     assert (await _recount(catalog, bucket_id)).agrees
 
 
+@SQLITE_ONLY
 async def test_a_bucket_without_books_gets_them(store: SqliteStore, catalog: Catalog, bucket_id: int) -> None:
     """A program of the release before may still run when the schema is brought up to date: what it creates has no
     books. Red when only existing rows were changed."""
@@ -310,7 +326,7 @@ async def test_a_quota_refuses_growth_and_nothing_else(catalog: Catalog, bucket_
 
 
 async def test_a_quota_is_not_overshot_within_a_batch_or_by_two_openings(
-    store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock
+    store: Store, catalog: Catalog, bucket_id: int, clock: Clock
 ) -> None:
     """Of a hundred writers exactly as many pass as there is room for. Red when the batch's own changes were left out
     of the check, and when usage was read before the transaction."""
@@ -328,7 +344,7 @@ async def test_a_quota_is_not_overshot_within_a_batch_or_by_two_openings(
 
 
 async def test_a_quota_is_known_at_once_to_every_opening(
-    store: SqliteStore, catalog: Catalog, bucket_id: int, clock: Clock
+    store: Store, catalog: Catalog, bucket_id: int, clock: Clock
 ) -> None:
     """Through the cached bucket, which is what the check before the body sees (S16). Red when `set_quota` did not
     touch the configuration."""

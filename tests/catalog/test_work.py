@@ -12,7 +12,7 @@ from catalog.errors import Changed
 from catalog.model import ExtraCopy, FaultReport, GarbageItem, NewBlob, RepairItem, Run
 from catalog.statement import Statement
 from catalog.transaction import Transaction
-from tests.catalog.making import Clock, SqliteStore, copy, new_blob, put, source_of
+from tests.catalog.making import Clock, Store, copy, new_blob, put, source_of
 
 _ALL_BLOBS = Statement(sa.select(schema.blobs.c.id))
 _LEFTOVERS = Statement(
@@ -346,7 +346,7 @@ async def test_old_events_are_forgotten(catalog: Catalog, monkeypatch: pytest.Mo
     assert [event.node for event in newest] == [7, 6]
 
 
-async def test_progress_is_kept_by_name(store: SqliteStore, catalog: Catalog, clock: Clock) -> None:
+async def test_progress_is_kept_by_name(store: Store, catalog: Catalog, clock: Clock) -> None:
     """And read by another process."""
     other = store.open(clock)
     await other.start()

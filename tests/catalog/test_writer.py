@@ -16,14 +16,17 @@ import sqlalchemy as sa
 import uvloop
 
 from catalog import buckets, lookup, objects, schema, work
+from catalog.embedded import EmbeddedCatalog
 from catalog.engine import Catalog
 from catalog.errors import CatalogBusy, CatalogFailed, CatalogFull, PreconditionFailed
 from catalog.model import Attributes, Condition, DeleteResult, GarbageItem, PutResult
 from catalog.statement import Statement
 from catalog.transaction import Transaction
 from tests.catalog.making import (
+    SQLITE_ONLY,
     Clock,
     SqliteStore,
+    Store,
     new_blob,
     put,
     small_settings,
@@ -81,6 +84,7 @@ async def test_s11_an_abandoned_blob_is_queued_once(catalog: Catalog) -> None:
     assert await _garbage_ids(catalog) == {blob.id}
 
 
+@SQLITE_ONLY
 async def test_s11_an_io_error_on_commit_ends_the_process(
     store: SqliteStore, catalog: Catalog, bucket_id: int
 ) -> None:
@@ -106,6 +110,7 @@ async def test_s12_requests_of_a_batch_see_each_other(catalog: Catalog, bucket_i
     )
 
 
+@SQLITE_ONLY
 async def test_s12_refusals_wait_for_the_commit_they_rest_on(
     store: SqliteStore, catalog: Catalog, bucket_id: int
 ) -> None:
@@ -147,7 +152,8 @@ async def test_s12_a_failed_request_leaves_nothing_of_itself(catalog: Catalog, b
     assert after.blob.nodes == (7, 8, 9)
 
 
-async def test_s12_a_lost_batch_takes_its_refusals_with_it(catalog: Catalog, bucket_id: int) -> None:
+@SQLITE_ONLY
+async def test_s12_a_lost_batch_takes_its_refusals_with_it(catalog: EmbeddedCatalog, bucket_id: int) -> None:
     """A: puts the key. B: is refused because of A. C: the disk is full, so A never was: B must not hear 412.
     Break caught: `_fail_batch` that keeps the answers of requests that had failed by themselves."""
     _limit_pages(catalog, spare=20)
@@ -194,7 +200,7 @@ async def test_an_unexpected_database_error_fails_its_request_alone(catalog: Cat
     assert await _garbage_ids(catalog) == set()
 
 
-async def test_p8_the_queue_of_writes_is_bounded(store: SqliteStore, clock: Clock) -> None:
+async def test_p8_the_queue_of_writes_is_bounded(store: Store, clock: Clock) -> None:
     """Above the limit: refused at once, and the blob is cleared away."""
     catalog = store.open(clock, small_settings(waiting_writes_max=3, batch_writes_max=2))
     await catalog.start()
@@ -208,6 +214,7 @@ async def test_p8_the_queue_of_writes_is_bounded(store: SqliteStore, clock: Cloc
     await catalog.close()
 
 
+@SQLITE_ONLY
 async def test_s16_a_frozen_holder_of_the_lock_means_busy_not_stuck(
     store: SqliteStore, clock: Clock, bucket_id: int
 ) -> None:
@@ -230,6 +237,7 @@ async def test_s16_a_frozen_holder_of_the_lock_means_busy_not_stuck(
     await catalog.close()
 
 
+@SQLITE_ONLY
 async def test_closing_does_not_wait_for_a_frozen_holder(store: SqliteStore, clock: Clock) -> None:
     """The supervisor is waiting for us to end."""
     catalog = store.open(clock, small_settings(lock_wait_s=0.05))
@@ -240,6 +248,7 @@ async def test_closing_does_not_wait_for_a_frozen_holder(store: SqliteStore, clo
         child.kill()
 
 
+@SQLITE_ONLY
 async def test_s16_a_program_that_ignores_the_lock_is_waited_out(
     store: SqliteStore, catalog: Catalog, bucket_id: int
 ) -> None:
@@ -253,6 +262,7 @@ async def test_s16_a_program_that_ignores_the_lock_is_waited_out(
     assert isinstance(await writing, PutResult)
 
 
+@SQLITE_ONLY
 async def test_s16_the_log_is_checkpointed_under_the_lock(store: SqliteStore, clock: Clock) -> None:
     """The write-ahead log does not grow without end. Break caught: `_checkpoint_due` never set."""
     catalog = store.open(clock, small_settings(wal_bytes_max=400_000))
@@ -268,6 +278,7 @@ async def test_s16_the_log_is_checkpointed_under_the_lock(store: SqliteStore, cl
     assert not wal.exists()
 
 
+@SQLITE_ONLY
 async def test_s16_sqlite_never_checkpoints_by_itself(
     store: SqliteStore, catalog: Catalog, bucket_id: int
 ) -> None:
@@ -286,10 +297,11 @@ def test_a_busy_loop_does_not_starve_the_writer(tmp_path: Path, clock: Clock) ->
     caught: without `settle` the thread does not get the interpreter back, and the same takes many times as
     long (side_thread.py)."""
     catalog = SqliteStore(tmp_path).open(clock)
+    assert isinstance(catalog, EmbeddedCatalog)
     uvloop.run(_write_beside_busy_callbacks(catalog))
 
 
-async def _write_beside_busy_callbacks(catalog: Catalog) -> None:
+async def _write_beside_busy_callbacks(catalog: EmbeddedCatalog) -> None:
     await catalog.start()
     bucket = await catalog.write(lambda tx: buckets.create(tx, name="bucket", owner="o", region="r"))
     ends = [end for _ in range(4) for end in socket.socketpair()]
@@ -309,7 +321,7 @@ async def _write_beside_busy_callbacks(catalog: Catalog) -> None:
 class _Busy(asyncio.Protocol):
     """Two of these keep each other busy: 50 µs of work and a look at the catalog for each byte."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: EmbeddedCatalog) -> None:
         self._catalog = catalog
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -326,7 +338,7 @@ class _Busy(asyncio.Protocol):
         self._transport.write(b"x")
 
 
-def _limit_pages(catalog: Catalog, *, spare: int) -> None:
+def _limit_pages(catalog: EmbeddedCatalog, *, spare: int) -> None:
     """The catalog's file may grow by `spare` pages only: SQLite's own SQLITE_FULL."""
     connection = catalog._writer_connection
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -353,6 +365,7 @@ async def test_s27_a_full_disk_refuses_writes_but_not_deletes(small_disk: Path, 
     settings = small_settings(ballast_bytes=512 << 10, wal_bytes_max=256 << 10)
     store = SqliteStore(small_disk)
     catalog = store.open(clock, settings)
+    assert isinstance(catalog, EmbeddedCatalog)
     await catalog.start()
     bucket = await catalog.write(lambda tx: buckets.create(tx, name="bucket", owner="o", region="r"))
     keys = await _fill_until_refused(catalog, bucket.id)
@@ -377,7 +390,7 @@ async def test_s27_a_full_disk_refuses_writes_but_not_deletes(small_disk: Path, 
     await catalog.close()
 
 
-async def _fill_until_refused(catalog: Catalog, bucket_id: int) -> list[bytes]:
+async def _fill_until_refused(catalog: EmbeddedCatalog, bucket_id: int) -> list[bytes]:
     keys = [b"early-%02d" % number for number in range(50)]
     for key in keys:
         await put(catalog, bucket_id, key)
@@ -402,7 +415,10 @@ async def _delete(catalog: Catalog, bucket_id: int, key: bytes) -> DeleteResult:
     return await catalog.write(lambda tx: objects.delete(tx, bucket_id=bucket_id, key=key), frees=True)
 
 
-async def test_s27_a_delete_that_meets_the_full_disk_is_repeated(catalog: Catalog, bucket_id: int) -> None:
+@SQLITE_ONLY
+async def test_s27_a_delete_that_meets_the_full_disk_is_repeated(
+    catalog: EmbeddedCatalog, bucket_id: int
+) -> None:
     """It shares its batch with the put that fills the disk, is undone with it, and still passes; the put's
     blob is queued. Break caught: `_fail_batch` that fails every request."""
     await put(catalog, bucket_id, b"old")

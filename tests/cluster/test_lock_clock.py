@@ -121,6 +121,6 @@ class Unheard(Tenure):
     def __init__(self, tenure: Tenure) -> None:
         self._tenure = tenure
 
-    async def write(self, function: Any, *, frees: bool = False) -> Any:
-        await self._tenure.write(function, frees=frees)
+    async def write(self, function: Any, *, frees: bool = False, unshipped: bool = False) -> Any:
+        await self._tenure.write(function, frees=frees, unshipped=unshipped)
         raise CatalogBusy("not heard")

@@ -153,7 +153,7 @@ def test_s25_frames_are_what_they_were() -> None:
     assert [(op.name, op.value) for op in Op] == [
         *(("HELLO", 1), ("PROVE", 2), ("PUT_BLOCK", 16), ("READ_BLOCK", 17), ("DELETE_BLOCKS", 18)),
         *(("SYNC", 19), ("FENCE", 20), ("INVENTORY", 21), ("STATUS", 22), ("APPEND_LOG", 23)),
-        *(("VERIFY_BLOCKS", 24), ("DAMAGED", 25)),
+        *(("VERIFY_BLOCKS", 24), ("DAMAGED", 25), ("READ_LOG", 26), ("TRIM_LOG", 27), ("LOG_STATUS", 28)),
     ]
     assert [status.value for status in Status] == list(range(12))
 
@@ -172,6 +172,12 @@ MESSAGES: list[tuple[wire.Message, Callable[[bytes], wire.Message]]] = [
     (wire.Appended((1 << 63) - 1, 1 << 40, 3), wire.decode_appended),
     (wire.ReadBlock(b"b" * 16, 1, 2, 0, 0), wire.decode_read_block),
     (wire.BlockRead(3), wire.decode_block_read),
+    (wire.AppendLog(CLUSTER, 3, [(0, 3, 1 << 63, 0, 5, b"1234")]), wire.decode_append_log),
+    (wire.ReadLog(1, 3, 1 << 63, 7), wire.decode_read_log),
+    (wire.TrimLog(CLUSTER, 3, (1, 3, 9, 0)), wire.decode_trim_log),
+    (wire.LogTrimmed(1000, True), wire.decode_log_trimmed),
+    (wire.LogStatusRequest(b"k" * 21, 9), wire.decode_log_status_request),
+    (wire.LogStatus(CLUSTER, 3, 2, 1, 0, [(0, 3, 9, 0, 1)], False), wire.decode_log_status),
     (wire.DeleteBlocks(CLUSTER, 3, [(b"k" * 21, 1 << 63)]), wire.decode_delete_blocks),
     (wire.Sync(1, 2), wire.decode_sync),
     (wire.Synced(1, 2), wire.decode_synced),

@@ -27,6 +27,7 @@ def trivet(data: Path, *words: str) -> Done:
     said, problems = io.StringIO(), io.StringIO()
     code = 0
     plain = {name: value for name, value in os.environ.items() if not name.startswith("TRIVET_")}
+    plain["TRIVET_CONFIG"] = "none"  # this machine may have a store of its own
     with (
         mock.patch.object(sys, "argv", ["trivet", *words, "--data", str(data)]),
         mock.patch.dict(os.environ, plain, clear=True),

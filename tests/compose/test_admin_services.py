@@ -13,10 +13,17 @@ from compose.settings import Settings, table
 
 
 def test_all_settings_are_told_but_no_password() -> None:
-    """Red when a URL is told as it is: traces may go to http://user:password@host."""
-    told = {
-        setting.name: setting for setting in in_force(Settings(trace_url="http://me:secret@host:4318/v1"))
-    }
+    """Red when a URL is told as it is, for traces may go to http://user:password@host; and when a setting that is a
+    secret is told at all.
+    """
+    settings = Settings(
+        trace_url="http://me:secret@host:4318/v1",
+        catalog="postgresql://me:secret@host/trivet",
+        join_token="trivet1.secret",
+    )
+    told = {setting.name: setting for setting in in_force(settings)}
+    assert "secret" not in repr(list(told.values())).replace(told["join_token"].help, "")
+    assert (told["catalog"].value, told["join_token"].value) == ("(set)", "(set)")
     assert list(told) == list(table())
     assert told["trace_url"].value == "http://***@host:4318/v1"
     assert (told["port"].value, told["port"].default, told["port"].env) == ("9000", "9000", "TRIVET_PORT")

@@ -11,9 +11,9 @@ import typer.main
 
 from compose.cli.commands import app
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-PROCESSES = {"up", "front", "steward"}
-"""They run on, and answer nothing."""
+COMMANDS = Path(__file__).resolve().parents[2] / "docs/commands.md"
+PROCESSES = {"up", "front", "steward", "init", "token"}
+"""They run on, or are for scripts, and answer no program."""
 
 
 def every_command(group: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -32,10 +32,10 @@ def test_there_are_commands() -> None:
     assert len(names) == len(set(names))
 
 
-def test_readme_lists_every_command() -> None:
-    """Red when a command is added without a word about it, and when README has one that is no more."""
-    section = README.read_text().partition("## The command line")[2].partition("\n## ")[0]
-    listed = re.findall(r"^trivet ((?:[a-z][a-z-]* )*[a-z][a-z-]*)", section, re.MULTILINE)
+def test_the_page_of_commands_lists_every_command() -> None:
+    """Red when a command is added without a word about it, and when the page has one that is no more."""
+    page = COMMANDS.read_text().partition("The processes that `trivet up` starts")[0]
+    listed = re.findall(r"^trivet ((?:[a-z][a-z-]* )*[a-z][a-z-]*)", page, re.MULTILINE)
     assert sorted(listed) == sorted(name for name, _ in every_command() if name not in PROCESSES - {"up"})
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from compose.cli.commands import app
+from compose.cli.commands import NOT_OF_UP, app
+from compose.configuration_document import PATH, document
 from compose.refusal import StartRefused
-from compose.settings import Settings, default_text, option_name, table
-
-ROOT = Path(__file__).resolve().parents[2]
+from compose.setting import host_and_port, option_name
+from compose.settings import CREDENTIALS, Settings, given, table
 
 
 def test_flags_win_over_the_environment_and_that_over_defaults() -> None:
@@ -46,20 +46,99 @@ def test_an_unfit_value_is_refused_by_its_name(
 
 
 def test_every_setting_is_an_option_of_up() -> None:
+    """But secrets, which others would see in `ps`, and what only processes that run by themselves read."""
     shown = " ".join(CliRunner().invoke(app, ["up", "--help"], env={"COLUMNS": "400"}).output.split())
     for name, setting in table().items():
-        assert f"{option_name(name)} " in shown
-        assert setting.help in shown
-        assert setting.env in shown
+        is_option = f"{option_name(name)} " in shown
+        assert is_option == (not setting.secret and name not in NOT_OF_UP), name
+        if is_option:
+            assert setting.help in shown
+            assert setting.env in shown
 
 
-def test_every_setting_is_documented() -> None:
-    """README's table of settings names option, variable and default of each."""
-    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `--")]
-    assert len(rows) == len(fields(Settings))
-    for row, (name, setting) in zip(rows, table().items(), strict=True):
-        option, variable, default, text = (cell.strip() for cell in row.strip("|").split("|"))
-        assert option == f"`{option_name(name)}`"
-        assert variable == f"`{setting.env}`"
-        assert default == (f"`{default_text(name)}`" if default_text(name) else "")
-        assert text == setting.help
+def test_the_document_is_current() -> None:
+    """Red when a setting changed and `make docs` was not run."""
+    assert PATH.read_text() == document(), "make docs"
+
+
+def test_the_reference_of_the_document_is_a_file_that_can_be_used(tmp_path: Path) -> None:
+    """Each of its lines, and all together they are the defaults."""
+    _, _, rest = document().partition("```toml\n")
+    reference = rest.partition("```")[0]
+    lines = re.findall(r"^# (\w+ = .*)$", reference, re.MULTILINE)
+    secrets = [line for line in lines if line.split(" ")[0].endswith("_file")]
+    assert len(lines) == len(fields(Settings)) + len(CREDENTIALS)
+    assert len(secrets) == len(CREDENTIALS) + 2
+    file = tmp_path / "trivet.toml"
+    file.write_text("\n".join(line for line in lines if line not in secrets))
+    assert Settings.read({"TRIVET_CONFIG": str(file)}, {}) == Settings()
+    for line in secrets:
+        file.write_text(line)
+        given({"TRIVET_CONFIG": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("environment", "missing"),
+    [
+        ({"TRIVET_ADVERTISE": "10.0.0.5:9100"}, "TRIVET_LISTEN"),
+        ({"TRIVET_JOIN": "http://10.0.0.5:9000"}, "TRIVET_JOIN_TOKEN_FILE"),
+    ],
+)
+def test_half_a_setting_is_refused_and_the_other_half_named(
+    environment: dict[str, str], missing: str
+) -> None:
+    with pytest.raises(StartRefused, match=missing) as refusal:
+        Settings.read(environment, {})
+    assert str(refusal.value).startswith(next(iter(environment)))
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        (
+            "listen",
+            ["10.0.0.5:9100", "[::]:0", "node.example:1", ""],
+            ["9100", "::1:9100", ":9100", "h:x", "h:70000"],
+        ),
+        ("advertise", ["10.0.0.5:9100"], ["0.0.0.0:9100", "[::]:9100", "10.0.0.5:0"]),
+        (
+            "join",
+            ["http://a:9000", "http://a:9000,https://b/"],
+            ["a:9000", "http://u:p@a:9000", "http://a/x"],
+        ),
+        ("node_name", ["node-1", "a", ""], ["-a", "a b", "x" * 64, "a/b"]),
+        (
+            "catalog",
+            ["postgresql://u:p@h:5432/d", "postgres:///d?host=/run", ""],
+            ["mysql://h/d", "/data/catalog"],
+        ),
+        ("join_token", ["trivet1." + "A" * 64, ""], ["A" * 64, "trivet1.AA", "trivet1.AA AA"]),
+    ],
+)
+def test_what_can_be_given(name: str, good: list[str], bad: list[str]) -> None:
+    setting = table()[name]
+    for text in good:
+        assert setting.render(setting.parse(text)) == text
+    for text in bad:
+        with pytest.raises(ValueError, match="must") as refusal:
+            setting.parse(text)
+        assert not setting.secret or text not in str(refusal.value)
+
+
+def test_the_parts_of_an_address() -> None:
+    assert host_and_port("[fd00::5]:9000") == ("fd00::5", 9000)
+    assert host_and_port("node.example:9100") == ("node.example", 9100)
+
+
+@pytest.mark.parametrize("variable", ["TRIVET_CATALOG", "TRIVET_JOIN_TOKEN"])
+def test_a_secret_that_can_not_be_used_is_refused_without_showing_it(variable: str) -> None:
+    """Red when a refusal quotes the value, as it does for other settings."""
+    with pytest.raises(StartRefused, match=variable) as refusal:
+        Settings.read({variable: "hush-hush"}, {})
+    assert "hush" not in str(refusal.value)
+
+
+def test_secrets_are_in_no_representation() -> None:
+    """A log line or a traceback may have one of the settings in it. Red without repr=False."""
+    settings = Settings(catalog="postgresql://u:hush@h/d", join_token="trivet1.hush")
+    assert "hush" not in repr(settings)

@@ -102,6 +102,7 @@ async def test_s25_a_command_does_not_migrate_the_catalog_of_a_store_that_runs(
     when the state of the store was not looked at."""
     older = """
         DROP TABLE bucket_documents; DROP TABLE encryption_keys; DROP TABLE lifecycle_queue;
+        DROP TABLE bucket_usage_shares;
         DROP INDEX versions_newest; ALTER TABLE versions DROP COLUMN noncurrent_ms; ALTER TABLE blobs DROP COLUMN seal;
         UPDATE alembic_version SET version_num = '0003';
     """
@@ -110,10 +111,10 @@ async def test_s25_a_command_does_not_migrate_the_catalog_of_a_store_that_runs(
     raw = sqlite3.connect(DataDir(tmp_path).catalog, isolation_level=None)
     raw.executescript(older)
     raw.close()
-    monkeypatch.setattr(wiring, "supervisor_pid", lambda _place: 4711)
+    monkeypatch.setattr(wiring, "processes", lambda _place: {"front": 4711})
     with pytest.raises(StartRefused, match="a store runs on it"):
         async with opened_catalog(settings):
             pass
-    monkeypatch.setattr(wiring, "supervisor_pid", lambda _place: None)
+    monkeypatch.setattr(wiring, "processes", lambda _place: {})
     async with opened_catalog(settings) as catalog:
         assert (await catalog.read(usage.totals))[0] == 0

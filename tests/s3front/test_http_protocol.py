@@ -67,7 +67,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
         read_all_app, port=0, http=S3HttpProtocol, lifespan="off", log_config=None, ws="none"
     )
     config.load()
-    state = uvicorn.server.ServerState()
+    state = http_protocol.ServerState()
     server = await asyncio.get_running_loop().create_server(
         lambda: S3HttpProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
     )
@@ -209,3 +209,126 @@ async def test_an_application_learns_that_its_client_is_gone(port: int) -> None:
     await reader.readexactly(1 << 20)
     writer.transport.abort()
     await asyncio.wait_for(told_of_leaving.wait(), 10)
+
+
+# -- the server leaves -------------------------------------------------------------------------------------------------
+
+
+SOON_S = 3.0
+"""Less than after what an idle connection is closed anyway."""
+
+
+class Leaving:
+    """A server of its own, to tell its connections that it leaves."""
+
+    def __init__(self) -> None:
+        self.state = http_protocol.ServerState()
+        self.hold = asyncio.Event()
+        self.port = 0
+
+    def leave(self) -> None:
+        self.state.draining = True
+        for connection in list(self.state.connections):
+            assert isinstance(connection, S3HttpProtocol)
+            connection.drain()
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/held":
+            await self.hold.wait()
+        await read_all_app(scope, receive, send)
+
+
+@pytest.fixture
+async def leaving(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Leaving]:
+    monkeypatch.setattr(http_protocol, "DRAIN_WAIT_S", 0.2)
+    made = Leaving()
+    config = uvicorn.Config(
+        made.app, interface="asgi3", port=0, http=S3HttpProtocol, lifespan="off", log_config=None, ws="none"
+    )
+    config.load()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: S3HttpProtocol(config=config, server_state=made.state, app_state={}), "127.0.0.1", 0
+    )
+    made.port = server.sockets[0].getsockname()[1]
+    async with server, asyncio.timeout(30):
+        yield made
+
+
+def _get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+
+
+async def test_a_leaving_server_answers_what_is_under_way_and_says_that_it_was_the_last(
+    leaving: Leaving,
+) -> None:
+    """Red when the answer's head did not say it: the client would send its next request into a closing connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", leaving.port)
+    writer.write(_get("/held"))
+    await until_one_request(leaving)
+    leaving.leave()
+    leaving.hold.set()
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in answer
+    assert answer.endswith(b"done")
+    writer.close()
+
+
+async def test_a_leaving_server_still_answers_on_an_idle_connection(leaving: Leaving) -> None:
+    """The request may have been on its way. Red when idle connections were closed at once, as uvicorn does."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", leaving.port)
+    writer.write(_get("/first"))
+    assert b"connection: close" not in await reader.readuntil(b"done")
+    leaving.leave()
+    writer.write(_get("/second"))
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in answer
+    writer.close()
+
+
+async def test_a_leaving_server_closes_connections_that_stay_idle(leaving: Leaving) -> None:
+    """Used before, or never: else the process would wait for them. Red when the timer was not set."""
+    used, used_writer = await asyncio.open_connection("127.0.0.1", leaving.port)
+    used_writer.write(_get("/first"))
+    await used.readuntil(b"done")
+    fresh, fresh_writer = await asyncio.open_connection("127.0.0.1", leaving.port)
+    while len(leaving.state.connections) < 2:
+        await asyncio.sleep(0)
+    leaving.leave()
+    async with asyncio.timeout(SOON_S):
+        assert await used.read() == b""
+        assert await fresh.read() == b""
+    used_writer.close()
+    fresh_writer.close()
+
+
+async def test_a_leaving_server_answers_all_that_was_asked_at_once(leaving: Leaving) -> None:
+    """Only the answer to the last one closes. Red when the first one did."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", leaving.port)
+    writer.write(_get("/held") + _get("/second") + _get("/third"))
+    await until_one_request(leaving)
+    leaving.leave()
+    leaving.hold.set()
+    answers = await reader.read()
+    assert answers.count(b"HTTP/1.1 200") == 3
+    assert answers.count(b"connection: close") == 1
+    writer.close()
+
+
+async def test_a_connection_accepted_at_the_last_moment_is_served_once(leaving: Leaving) -> None:
+    """Red when only the connections that were there were told."""
+    leaving.state.draining = True
+    reader, writer = await asyncio.open_connection("127.0.0.1", leaving.port)
+    writer.write(_get("/only"))
+    assert b"connection: close" in await reader.read()
+    idle, idle_writer = await asyncio.open_connection("127.0.0.1", leaving.port)
+    async with asyncio.timeout(SOON_S):
+        assert await idle.read() == b""
+    writer.close()
+    idle_writer.close()
+
+
+async def until_one_request(leaving: Leaving) -> None:
+    while not leaving.state.tasks:
+        await asyncio.sleep(0)

@@ -16,6 +16,10 @@ def _number() -> sa.types.TypeEngine[Any]:
     return sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
+def _text() -> sa.types.TypeEngine[Any]:
+    return sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
 def upgrade() -> None:
     """Make all tables."""
     op.create_table(
@@ -49,10 +53,10 @@ def upgrade() -> None:
     op.create_index("blobs_by_placement", "blobs", ["placement_id"], unique=False)
     op.create_table(
         "buckets",
-        sa.Column("id", _number(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("owner", sa.Text(), nullable=False),
-        sa.Column("region", sa.Text(), nullable=False),
+        sa.Column("id", _number(), sa.Identity(), nullable=False),
+        sa.Column("name", _text(), nullable=False),
+        sa.Column("owner", _text(), nullable=False),
+        sa.Column("region", _text(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("versioning", sa.SmallInteger(), nullable=False),
         sa.Column("quota_bytes", sa.BigInteger(), nullable=True),
@@ -66,23 +70,23 @@ def upgrade() -> None:
         "completions",
         sa.Column("bucket_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("key", sa.LargeBinary(), nullable=False),
-        sa.Column("upload_id", sa.Text(), nullable=False),
+        sa.Column("upload_id", _text(), nullable=False),
         sa.Column("completed_ms", sa.BigInteger(), nullable=False),
-        sa.Column("etag", sa.Text(), nullable=False),
+        sa.Column("etag", _text(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("modified_ms", sa.BigInteger(), nullable=False),
-        sa.Column("version_id", sa.Text(), nullable=True),
+        sa.Column("version_id", _text(), nullable=True),
         sa.PrimaryKeyConstraint("bucket_id", "key", "upload_id"),
         sqlite_with_rowid=False,
     )
     op.create_index("completions_by_age", "completions", ["completed_ms"], unique=False)
     op.create_table(
         "events",
-        sa.Column("number", _number(), nullable=False),
+        sa.Column("number", _number(), sa.Identity(), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("kind", _text(), nullable=False),
         sa.Column("node", sa.BigInteger(), nullable=True),
-        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("detail", _text(), nullable=False),
         sa.PrimaryKeyConstraint("number"),
         sqlite_autoincrement=True,
     )
@@ -113,9 +117,9 @@ def upgrade() -> None:
     op.create_index("garbage_by_due", "garbage", ["due_ms"], unique=False)
     op.create_table(
         "leases",
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("name", _text(), nullable=False),
         sa.Column("counter", sa.BigInteger(), nullable=False),
-        sa.Column("holder", sa.Text(), nullable=True),
+        sa.Column("holder", _text(), nullable=True),
         sa.PrimaryKeyConstraint("name"),
         sqlite_with_rowid=False,
     )
@@ -143,14 +147,14 @@ def upgrade() -> None:
     )
     op.create_table(
         "nodes",
-        sa.Column("number", _number(), nullable=False),
+        sa.Column("number", _number(), sa.Identity(), nullable=False),
         sa.Column("node_id", sa.LargeBinary(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("region", sa.Text(), nullable=False),
-        sa.Column("zone", sa.Text(), nullable=False),
-        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("name", _text(), nullable=False),
+        sa.Column("region", _text(), nullable=False),
+        sa.Column("zone", _text(), nullable=False),
+        sa.Column("host", _text(), nullable=False),
         sa.Column("port", sa.Integer(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("state", _text(), nullable=False),
         sa.PrimaryKeyConstraint("number"),
         sa.UniqueConstraint("node_id"),
         sa.UniqueConstraint("name"),
@@ -163,12 +167,12 @@ def upgrade() -> None:
         sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("modified_ms", sa.BigInteger(), nullable=False),
-        sa.Column("etag", sa.Text(), nullable=False),
-        sa.Column("storage_class", sa.Text(), nullable=True),
+        sa.Column("etag", _text(), nullable=False),
+        sa.Column("storage_class", _text(), nullable=True),
         sa.Column("checksum_code", sa.SmallInteger(), nullable=True),
         sa.Column("blob_id", sa.LargeBinary(), nullable=True),
-        sa.Column("version_id", sa.Text(), nullable=True),
-        sa.Column("content_type", sa.Text(), nullable=False),
+        sa.Column("version_id", _text(), nullable=True),
+        sa.Column("content_type", _text(), nullable=False),
         sa.Column("attributes", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("bucket_id", "key"),
         sqlite_with_rowid=False,
@@ -186,8 +190,8 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("modified_ms", sa.BigInteger(), nullable=False),
-        sa.Column("etag", sa.Text(), nullable=False),
-        sa.Column("checksum", sa.Text(), nullable=True),
+        sa.Column("etag", _text(), nullable=False),
+        sa.Column("checksum", _text(), nullable=True),
         sa.Column("blob_id", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("upload_number", "number"),
         sqlite_with_rowid=False,
@@ -201,7 +205,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "placements",
-        sa.Column("id", _number(), nullable=False),
+        sa.Column("id", _number(), sa.Identity(), nullable=False),
         sa.Column("nodes", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("nodes"),
@@ -213,7 +217,7 @@ def upgrade() -> None:
         sa.Column("reported_ms", sa.BigInteger(), nullable=False),
         sa.Column("due_ms", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("worker", sa.Text(), nullable=True),
+        sa.Column("worker", _text(), nullable=True),
         sa.Column("faults", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("blob_id"),
         sqlite_with_rowid=False,
@@ -221,8 +225,8 @@ def upgrade() -> None:
     op.create_index("repairs_by_due", "repairs", ["due_ms"], unique=False)
     op.create_table(
         "sweeps",
-        sa.Column("id", _number(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("id", _number(), sa.Identity(), nullable=False),
+        sa.Column("kind", _text(), nullable=False),
         sa.Column("subject", sa.BigInteger(), nullable=False),
         sa.Column("unused", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
@@ -230,17 +234,17 @@ def upgrade() -> None:
     )
     op.create_table(
         "uploads",
-        sa.Column("number", _number(), nullable=False),
+        sa.Column("number", _number(), sa.Identity(), nullable=False),
         sa.Column("bucket_id", sa.BigInteger(), nullable=False),
         sa.Column("key", sa.LargeBinary(), nullable=False),
-        sa.Column("upload_id", sa.Text(), nullable=False),
+        sa.Column("upload_id", _text(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
-        sa.Column("owner", sa.Text(), nullable=False),
-        sa.Column("storage_class", sa.Text(), nullable=True),
-        sa.Column("checksum_algorithm", sa.Text(), nullable=True),
-        sa.Column("checksum_type", sa.Text(), nullable=True),
-        sa.Column("content_type", sa.Text(), nullable=False),
+        sa.Column("owner", _text(), nullable=False),
+        sa.Column("storage_class", _text(), nullable=True),
+        sa.Column("checksum_algorithm", _text(), nullable=True),
+        sa.Column("checksum_type", _text(), nullable=True),
+        sa.Column("content_type", _text(), nullable=False),
         sa.Column("attributes", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("number"),
         sqlite_autoincrement=True,
@@ -254,12 +258,12 @@ def upgrade() -> None:
         sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("modified_ms", sa.BigInteger(), nullable=False),
-        sa.Column("etag", sa.Text(), nullable=False),
-        sa.Column("storage_class", sa.Text(), nullable=True),
+        sa.Column("etag", _text(), nullable=False),
+        sa.Column("storage_class", _text(), nullable=True),
         sa.Column("checksum_code", sa.SmallInteger(), nullable=True),
         sa.Column("blob_id", sa.LargeBinary(), nullable=True),
-        sa.Column("version_id", sa.Text(), nullable=True),
-        sa.Column("content_type", sa.Text(), nullable=False),
+        sa.Column("version_id", _text(), nullable=True),
+        sa.Column("content_type", _text(), nullable=False),
         sa.Column("attributes", sa.LargeBinary(), nullable=True),
         sa.Column("delete_marker", sa.SmallInteger(), nullable=False),
         sa.PrimaryKeyConstraint("bucket_id", "key", "sequence"),

@@ -3,6 +3,8 @@
 Revision ID: 0002
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -10,9 +12,13 @@ revision = "0002"
 down_revision = "0001"
 
 
+def _text() -> sa.types.TypeEngine[Any]:
+    return sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
 def upgrade() -> None:
     """Add to the tables of 0001; rows that are there get the defaults."""
-    op.add_column("nodes", sa.Column("directory", sa.Text(), nullable=True))
+    op.add_column("nodes", sa.Column("directory", _text(), nullable=True))
     op.add_column(
         "repairs", sa.Column("spare", sa.SmallInteger(), nullable=False, server_default=sa.text("0"))
     )
@@ -27,7 +33,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "progress",
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("name", _text(), nullable=False),
         sa.Column("state", sa.LargeBinary(), nullable=False),
         sa.Column("updated_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name"),

@@ -3,11 +3,17 @@
 Revision ID: 0003
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
 down_revision = "0002"
+
+
+def _text() -> sa.types.TypeEngine[Any]:
+    return sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
@@ -32,11 +38,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "access_keys",
-        sa.Column("access_key", sa.Text(), nullable=False),
+        sa.Column("access_key", _text(), nullable=False),
         sa.Column("sealed_secret", sa.LargeBinary(), nullable=False),
-        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("role", _text(), nullable=False),
         sa.Column("enabled", sa.SmallInteger(), nullable=False),
-        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("description", _text(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("access_key"),
         sqlite_with_rowid=False,
@@ -44,17 +50,19 @@ def upgrade() -> None:
     op.create_table(
         "metrics_minutes",
         sa.Column("minute_ms", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("operation", sa.Text(), nullable=False),
+        sa.Column("operation", _text(), nullable=False),
         sa.Column("figures", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("minute_ms", "operation"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "operations",
-        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column(
+            "number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(), nullable=False
+        ),
+        sa.Column("kind", _text(), nullable=False),
         sa.Column("node", sa.BigInteger(), nullable=True),
-        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("state", _text(), nullable=False),
         sa.Column("started_ms", sa.BigInteger(), nullable=False),
         sa.Column("finished_ms", sa.BigInteger(), nullable=True),
         sa.Column("memo", sa.LargeBinary(), nullable=False),

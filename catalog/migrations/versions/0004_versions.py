@@ -4,6 +4,7 @@ Revision ID: 0004
 """
 
 import time
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,20 +13,24 @@ revision = "0004"
 down_revision = "0003"
 
 
+def _text() -> sa.types.TypeEngine[Any]:
+    return sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
 def upgrade() -> None:
     """Add tables and columns. Nothing written before has versions, keys or rules."""
     op.create_table(
         "bucket_documents",
         sa.Column("bucket_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", _text(), nullable=False),
+        sa.Column("name", _text(), nullable=False),
         sa.Column("document", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("bucket_id", "kind", "name"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "encryption_keys",
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("name", _text(), nullable=False),
         sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("sealed_key", sa.LargeBinary(), nullable=False),
         sa.Column("enabled", sa.SmallInteger(), nullable=False),

@@ -213,7 +213,7 @@ class NodeBench:
         """All packed entries that the node knows, tombstones too."""
         index = self.store._index
         with index.begin() as txn:
-            keys = {bytes(key) for key, _ in txn.cursor()}
+            keys = {bytes(key) for db in (index._blocks, index._log) for key, _ in txn.cursor(db)}
         for layer in (index._unsynced, index._recent, index._flushing):
             keys |= layer.keys()
         entries = {key: index.get(key) for key in sorted(keys)}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.node.index import TOMBSTONE, Index, IndexReader, pack_entry, unpack_entry
+from cluster.node.index import TOMBSTONE, Counts, Index, IndexReader, pack_entry, unpack_entry
 from codec.block import BlockKey, pack_key
 from tests.cluster.node.node_bench import NodeBench, key_of
 
@@ -35,7 +35,7 @@ def index(tmp_path: Path) -> Iterator[Index]:
 
 def put(index: Index, *numbers: int, sequence: int = 1) -> None:
     entries = {key(n): entry(n, sequence) for n in numbers}
-    index.apply(entries, len(numbers), 100 * len(numbers), {})
+    index.apply(entries, Counts(len(numbers), 100 * len(numbers)), {})
 
 
 def store(index: Index, position: int = 8) -> None:
@@ -65,7 +65,7 @@ def test_an_entry_is_found_in_every_layer(index: Index) -> None:
 def test_s2_withdrawn_entries_uncover_what_was_before(index: Index) -> None:
     put(index, 1)
     index.synced()
-    index.apply({key(1): pack_entry(1, 8, TOMBSTONE, 5), key(2): entry(2)}, 0, 0, {})
+    index.apply({key(1): pack_entry(1, 8, TOMBSTONE, 5), key(2): entry(2)}, Counts(), {})
     index.withdraw()
     assert index.get(key(1)) == entry(1)
     assert index.get(key(2)) is None
@@ -174,7 +174,7 @@ def test_pages_match_a_model(
         changes = {
             key(n): pack_entry(1, n * 8, 100 if alive else TOMBSTONE, sequence) for n, alive in layer.items()
         }
-        index.apply(changes, 0, 0, {})
+        index.apply(changes, Counts(), {})
         if sequence == 2:
             index.synced()
         for number, alive in layer.items():
@@ -195,7 +195,7 @@ _ENVIRONMENTS: list[lmdb.Environment] = []
 @pytest.fixture(scope="module", autouse=True)
 def _shared_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     _ENVIRONMENTS.append(
-        lmdb.open(str(tmp_path_factory.mktemp("index")), map_size=1 << 24, max_dbs=3, sync=False)
+        lmdb.open(str(tmp_path_factory.mktemp("index")), map_size=1 << 24, max_dbs=4, sync=False)
     )
     yield
     _ENVIRONMENTS.pop().close()

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.node.index import GONE, TOMBSTONE, Index, covered, is_needed, older_of, pack_entry, unpack_entry
+from cluster.node.index import (
+    GONE,
+    TOMBSTONE,
+    Counts,
+    Index,
+    covered,
+    is_needed,
+    older_of,
+    pack_entry,
+    unpack_entry,
+)
 from cluster.node.usage import (
     Shares,
     Usage,
@@ -94,7 +104,7 @@ def test_the_file_keeps_rows_and_loses_what_is_gone(tmp_path: Path) -> None:
     tombstone = pack_entry(2, 8, TOMBSTONE, 5)
     made: Shares = {}
     count_tombstone(made, 2)
-    index.apply({b"k" * 21: tombstone}, 0, 0, made)
+    index.apply({b"k" * 21: tombstone}, Counts(), made)
     index.synced()
     _store(index)
     index.usage.drop(1)

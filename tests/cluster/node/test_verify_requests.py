@@ -324,7 +324,9 @@ def test_the_scrub_runs_beside_requests(run: Run, tmp_path: Path) -> None:
                 assert (await client.put(key_of(100), b"x")).status == Status.OK
             assert [(key, kind) for key, _, kind in entries] == [(packed(7)[0], "rotten")]
             passes = node.service.store.scrub.passes
-            await until(lambda: node.service.store.scrub.passes >= passes + 2)  # the one that found it has ended
+            await until(
+                lambda: node.service.store.scrub.passes >= passes + 2
+            )  # the one that found it has ended
             status = await status_of(client)
             assert status.damage == {"rotten": 1}
             assert status.scrub_passes >= 2

@@ -63,6 +63,7 @@ async def test_the_figures_are_those_of_the_catalog(catalog: Catalog) -> None:
     assert well
     assert age_s < 1.0
     assert (figures.totals.buckets, figures.events_kept, figures.events_ever) == (1, {"node-down": 1}, 1)
+    assert catalog.path is not None
     assert figures.catalog_bytes == catalog.path.stat().st_size
     assert figures.wal_bytes > 0
     assert figures.disk_free_bytes > 0

@@ -1,0 +1,161 @@
+"""What several nodes hold of the catalog's log, as one, and the chain in it that leads to the newest state (S17)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from catalog.batch_records import UNLOGGED, Header, RecordDamaged, header_of
+from catalog.errors import CatalogRefused
+from catalog.log_records import BATCH, LogSource, LogUnreadable
+from catalog.snapshots import SnapshotDamaged, chunk_header
+
+
+class State(NamedTuple):
+    """The catalog as of the end of a batch."""
+
+    term: int
+    batch: int
+
+
+class Chain(NamedTuple):
+    """From `base`, a whole snapshot or, with batch 0, the catalog as it was created, by these batches in order."""
+
+    base: State
+    batches: list[State]
+
+
+class Log:
+    """Everything that the sources hold of the catalog that the newest of them obeys."""
+
+    def __init__(self, sources: Sequence[LogSource[Any]]) -> None:
+        """Raises CatalogRefused when no source knows a catalog."""
+        known = [source for source in sources if source.catalog_id]
+        if not known:
+            raise CatalogRefused("no node was ever told of a catalog: there is nothing to restore")
+        self.catalog_id = max(known, key=lambda source: source.term).catalog_id
+        self.unreadable: list[str] = []
+        self._batches: dict[State, list[tuple[LogSource[Any], Any]]] = defaultdict(list)
+        self._chunks: dict[State, dict[int, list[tuple[LogSource[Any], Any]]]] = defaultdict(dict)
+        for source in sources:
+            for name in source.names():
+                state = State(name.term, name.batch)
+                if name.kind == BATCH:
+                    self._batches[state].append((source, name))
+                else:
+                    self._chunks[state].setdefault(name.chunk, []).append((source, name))
+        self._headers: dict[State, Header | None] = {}
+        self._whole: dict[State, bool] = {}
+
+    def chain(self, *, past_gaps: bool) -> Chain:
+        """The one that leads to the newest state. Raises CatalogRefused when there is none, or when newer batches are
+        there that no chain leads to; with `past_gaps` these are left out."""
+        newest: State | None = None
+        for tip in sorted({*self._batches, *self._chunks}, reverse=True):
+            if not self._is_there(tip):
+                continue
+            newest = newest or tip
+            if (chain := self._back_from(tip)) is not None:
+                if tip != newest and not past_gaps:
+                    raise CatalogRefused(
+                        f"batch {newest.batch} of term {newest.term} is there, but not all that leads to it: without "
+                        f"a gap it goes to batch {tip.batch} of term {tip.term}. {self._missing()}"
+                    )
+                return chain
+        raise CatalogRefused(
+            f"these nodes hold no snapshot of the catalog with all that leads on. {self._missing()}"
+        )
+
+    def record(self, state: State) -> bytes:
+        """Of a batch of the chain. Raises CatalogRefused when it can't be read any more."""
+        for payload in self._payloads(self._batches[state]):
+            try:
+                if header_of(payload) == self._headers[state]:
+                    return payload
+            except RecordDamaged as error:
+                self.unreadable.append(str(error))
+        raise CatalogRefused(f"batch {state.batch} of term {state.term} can't be read. {self._missing()}")
+
+    def chunks(self, state: State) -> Iterator[bytes]:
+        """Of a snapshot that is a base. Raises CatalogRefused when one can't be read any more."""
+        of_state = self._chunks[state]
+        for number in range(len(of_state)):
+            chunk = self._chunk(state, number)
+            if chunk is None:
+                raise CatalogRefused(f"chunk {number} of the snapshot can't be read. {self._missing()}")
+            yield chunk
+            if chunk_header(chunk).is_last:
+                return
+
+    def _missing(self) -> str:
+        told = f" Unreadable: {'; '.join(self.unreadable[:5])}." if self.unreadable else ""
+        return f"Name the directories of more nodes, if there are any.{told}"
+
+    def _back_from(self, tip: State) -> Chain | None:
+        batches: list[State] = []
+        at = tip
+        while not self._has_snapshot(at):
+            header = self._header(at)
+            if header is None or header.previous_term == UNLOGGED:
+                return None
+            batches.append(at)
+            at = State(header.previous_term, at.batch - 1)
+            if at.batch == 0:
+                break
+        batches.reverse()
+        return Chain(at, batches)
+
+    def _is_there(self, state: State) -> bool:
+        return self._header(state) is not None or self._has_snapshot(state)
+
+    def _header(self, state: State) -> Header | None:
+        if state not in self._headers:
+            self._headers[state] = self._read_header(state)
+        return self._headers[state]
+
+    def _read_header(self, state: State) -> Header | None:
+        for payload in self._payloads(self._batches.get(state, [])):
+            try:
+                header = header_of(payload)
+            except RecordDamaged as error:
+                self.unreadable.append(str(error))
+                continue
+            if header.catalog_id == self.catalog_id and (header.term, header.batch) == state:
+                return header
+        return None
+
+    def _has_snapshot(self, state: State) -> bool:
+        if state not in self._chunks:
+            return False
+        if state not in self._whole:
+            self._whole[state] = self._is_whole(state)
+        return self._whole[state]
+
+    def _is_whole(self, state: State) -> bool:
+        for number in range(len(self._chunks[state])):
+            chunk = self._chunk(state, number)
+            if chunk is None:
+                return False
+            if chunk_header(chunk).is_last:
+                return True
+        return False
+
+    def _chunk(self, state: State, number: int) -> bytes | None:
+        for payload in self._payloads(self._chunks[state].get(number, [])):
+            try:
+                header = chunk_header(payload)
+            except SnapshotDamaged as error:
+                self.unreadable.append(str(error))
+                continue
+            if (header.catalog_id, header.term, header.batch) == (self.catalog_id, *state):
+                return payload
+        return None
+
+    def _payloads(self, places: list[tuple[LogSource[Any], Any]]) -> Iterator[bytes]:
+        """What can be read, one source after the other."""
+        for source, name in places:
+            try:
+                yield source.read(name)
+            except LogUnreadable as error:
+                self.unreadable.append(str(error))

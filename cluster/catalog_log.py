@@ -1,0 +1,250 @@
+"""Where the embedded catalog's log goes: to a few nodes, durably, before a commit is answered (S17).
+
+Entries go to the nodes with the lowest numbers that are well, so that a log lies on few of them. A node that refuses,
+is lost or is late (a multiple of its own recent latency) is replaced by the next one at once; a late answer still
+counts when it comes. Of three nodes any two hold every entry, whichever two took it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from catalog.errors import CatalogBusy
+from catalog.log_records import LogRecord
+from cluster import wire
+from cluster.errors import LinkDown, LinkError, RemoteFault
+from cluster.link import Link
+from cluster.log_names import PIECE_BYTES, LogEntryName, piece_name
+from cluster.topology import NodeInfo, NodeSet
+from codec.block import page_checksums
+
+APPEND_S_MAX: Final = 2.0
+_FRAME_BYTES: Final = 3 << 20
+_APPEND: Final = int(wire.Op.APPEND_LOG)
+_FENCED: Final = int(wire.Status.FENCED)
+_CLOSED: Final = frozenset(("joining", "removed"))
+_LEAVING: Final = "draining"
+
+
+class LogEntry(NamedTuple):
+    """What a node stores under one name: at most PIECE_BYTES."""
+
+    name: LogEntryName
+    payload: bytes
+
+
+class _Frame(NamedTuple):
+    """Entries that travel together; the header lacks the fence."""
+
+    entries: list[tuple[int, int, int, int, int, bytes]]
+    payload: bytes
+
+
+class CatalogLog:
+    """The catalog's `LogSink`. Belongs to one event loop, the one of the links."""
+
+    def __init__(
+        self,
+        nodes: NodeSet,
+        copies: int,
+        *,
+        read_term: Callable[[], Awaitable[int]],
+        append_s_max: float = APPEND_S_MAX,
+    ) -> None:
+        """`read_term` reads the term from the catalog itself, past every cache: asked when a node obeys a higher one
+        than ours. A steward of this catalog has raised it then, or the catalog was restored without us."""
+        assert copies > 0, "a catalog without copies has no log"
+        self.copies: Final = copies
+        self._nodes = nodes
+        self._read_term = read_term
+        self._append_s_max = append_s_max
+        self._term = 0
+        self._last: asyncio.Future[bool] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough nodes are connected for an append to succeed."""
+        return sum(map(self._is_able, self._nodes.nodes)) >= self.copies
+
+    async def append(self, catalog_id: bytes, records: Sequence[LogRecord]) -> None:
+        """All records are synced on `copies` nodes when it returns, and so are those of the appends before that were
+        still under way. Appends may overlap; each node gets them in the order of the calls. Raises CatalogBusy: then
+        any of them may lie on any node, and may be appended again."""
+        loop = asyncio.get_running_loop()
+        before = self._last
+        mine = self._last = loop.create_future()
+        stored = False
+        try:
+            term = max(record.term for record in records)
+            await self.store(catalog_id, term, _pieces(records), self._append_s_max)
+            stored = before is None or before.done() or await asyncio.shield(before)
+        finally:
+            mine.set_result(stored)
+        if not stored:
+            raise CatalogBusy("what was committed before is not on the nodes yet")
+
+    async def store(
+        self, catalog_id: bytes, term: int, entries: Iterable[LogEntry], deadline_s: float
+    ) -> None:
+        """The entries are synced on `copies` nodes when it returns. Raises CatalogBusy."""
+        self._term = max(self._term, term)
+        await _Store(self, catalog_id, list(_frames(entries)), deadline_s).run()
+
+    # -- for _Store ------------------------------------------------------------------------------------------
+
+    @property
+    def term(self) -> int:
+        """The highest known."""
+        return self._term
+
+    async def higher_term(self, refused: int) -> bool:
+        """After a node refused that term: whether our catalog has a higher one."""
+        if self._term <= refused:
+            self._term = max(self._term, await self._read_term())
+        return self._term > refused
+
+    def candidates(self) -> list[int]:
+        """The numbers of the nodes to ask, in this order."""
+        able = [node for node in self._nodes.nodes if self._is_able(node)]
+        return [node.number for node in sorted(able, key=self._preference)]
+
+    def link(self, number: int) -> Link | None:
+        return self._nodes.link(number)
+
+    def patience_s(self, number: int) -> float:
+        """How long the answer of that node may take before another one is asked too."""
+        return self._nodes.write_patience_s(number, _APPEND)
+
+    def standing(self) -> str:
+        """How the nodes stand that are not able, for people."""
+        unable = [node for node in self._nodes.nodes if not self._is_able(node)]
+        links = [(node.name, self._nodes.link(node.number)) for node in unable]
+        return "; ".join(
+            f"{name}: {link.failure or 'takes no entries' if link else 'gone'}" for name, link in links
+        )
+
+    def _is_able(self, node: NodeInfo) -> bool:
+        link = self._nodes.link(node.number)
+        return (
+            link is not None
+            and link.up
+            and link.version >= wire.VERSION_LOG
+            and node.state not in _CLOSED
+            and not link.write_breaker.blocked
+        )
+
+    def _preference(self, node: NodeInfo) -> tuple[bool, bool, int]:
+        link = self._nodes.link(node.number)
+        assert link is not None
+        unwell = link.is_stalled(writing=True) or not link.breaker.closed or not link.write_breaker.closed
+        return unwell, node.state == _LEAVING, node.number
+
+
+class _Attempt(NamedTuple):
+    """A node that was asked, and since when it is late."""
+
+    number: int
+    late_s: float
+
+
+class _Store:
+    """One `store` under way."""
+
+    def __init__(self, sink: CatalogLog, catalog_id: bytes, frames: list[_Frame], deadline_s: float) -> None:
+        self._sink = sink
+        self._catalog_id = catalog_id
+        self._frames = frames
+        self._clock = asyncio.get_running_loop().time
+        self._until_s = self._clock() + deadline_s
+        self._asked: dict[asyncio.Task[None], _Attempt] = {}
+        self._failures: list[str] = []
+
+    async def run(self) -> None:
+        candidates = self._sink.candidates()
+        missing = self._sink.copies
+        try:
+            while missing:
+                now = self._clock()
+                in_time = sum(attempt.late_s > now for attempt in self._asked.values())
+                for number in candidates[: missing - in_time] if missing > in_time else ():
+                    candidates.remove(number)
+                    self._ask(number, now)
+                if not self._asked or now >= self._until_s:
+                    raise CatalogBusy(self._why())
+                missing -= await self._hear(now)
+        finally:
+            for task in self._asked:  # what was sent is stored all the same, if the node still comes to it
+                task.cancel()
+
+    def _ask(self, number: int, now: float) -> None:
+        task = asyncio.ensure_future(self._send(number))
+        self._asked[task] = _Attempt(number, now + self._sink.patience_s(number))
+
+    async def _hear(self, now: float) -> int:
+        """Wait until a node has answered or is late; how many have stored it."""
+        next_s = min([self._until_s, *(a.late_s for a in self._asked.values() if a.late_s > now)])
+        done, _ = await asyncio.wait(
+            self._asked, timeout=max(0.0, next_s - now), return_when=asyncio.FIRST_COMPLETED
+        )
+        stored = 0
+        for task in done:
+            number, _ = self._asked.pop(task)
+            error = task.exception()
+            if error is None:
+                stored += 1
+            elif isinstance(error, LinkError):
+                self._failures.append(f"node {number}: {error}")
+            else:
+                raise error
+        return stored
+
+    async def _send(self, number: int) -> None:
+        """Returns when that node has synced everything. Raises LinkError."""
+        while True:
+            link = self._sink.link(number)
+            if link is None:
+                raise LinkDown(f"node {number} is not part of the cluster any more")
+            term, left_s = self._sink.term, self._until_s - self._clock()
+            replies = [
+                link.call(_APPEND, self._header(frame, term), frame.payload, left_s) for frame in self._frames
+            ]
+            try:
+                for reply in replies:
+                    await reply
+            except RemoteFault as fault:
+                if fault.status != _FENCED or not await self._sink.higher_term(term):
+                    raise
+            else:
+                return
+
+    def _header(self, frame: _Frame, term: int) -> bytes:
+        return wire.encode(wire.AppendLog(self._catalog_id, term, frame.entries))
+
+    def _why(self) -> str:
+        late = [f"node {attempt.number} is late" for attempt in self._asked.values()]
+        reasons = "; ".join([*self._failures, *late]) or self._sink.standing()
+        return f"the catalog's log needs {self._sink.copies} nodes: {reasons}"
+
+
+def _frames(entries: Iterable[LogEntry]) -> Iterator[_Frame]:
+    taken: list[tuple[int, int, int, int, int, bytes]] = []
+    payloads: list[bytes] = []
+    nbytes = 0
+    for name, payload in entries:
+        if taken and (nbytes + len(payload) > _FRAME_BYTES or len(taken) == wire.APPEND_LOG_MAX):
+            yield _Frame(taken, b"".join(payloads))
+            taken, payloads, nbytes = [], [], 0
+        taken.append((*name, len(payload), page_checksums(payload)))
+        payloads.append(payload)
+        nbytes += len(payload)
+    if taken:
+        yield _Frame(taken, b"".join(payloads))
+
+
+def _pieces(records: Iterable[LogRecord]) -> Iterator[LogEntry]:
+    """The entries of batches. A large one comes in pieces, whose names tell how many there are."""
+    for record in records:
+        payload = record.payload
+        parts = [payload[at : at + PIECE_BYTES] for at in range(0, len(payload), PIECE_BYTES)]
+        for piece, part in enumerate(parts):
+            yield LogEntry(piece_name(record.term, record.batch, piece, len(parts)), part)

@@ -1,0 +1,1 @@
+"""The documents: their commands run, their words name what exists."""
