@@ -59,6 +59,6 @@ class FaultReporter:
                     work.report_faults(tx, blob_id, tuple(faults))
 
             try:
-                await self._catalog.write(write)
+                await self._catalog.write(write, unshipped=True)
             except CatalogError as error:
                 _log.warning("%d blobs with bad blocks were not queued for repair: %s", len(batch), error)

@@ -29,7 +29,7 @@ from compose.running import processes
 from compose.settings import Settings
 from compose.storage_policies import storage_policies
 from compose.tracing import Tracing, traces_to
-from compose.wiring import connected_nodes, opened_catalog
+from compose.wiring import catalog_log, connected_nodes, opened_catalog
 from s3front.app import create_app
 from s3front.auth.keys import KeyRing
 from s3front.auth.sealing import Sealer
@@ -103,6 +103,7 @@ async def front_services(
             place, name, catalog, node_set, write_budget=write_budget, read_budget=read_budget
         ) as requests,
     ):
+        catalog_log(catalog, node_set)
 
         def writer(geometry: Geometry) -> BlobWriter:
             return BlobWriter(

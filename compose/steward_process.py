@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from catalog import snapshots
 from cluster import wire
 from cluster.steward import worker
 from cluster.steward.services import StewardServices, StewardSettings
 from compose.process import OnReady, run_until_stopped
 from compose.settings import Settings
 from compose.storage_policies import storage_policies
-from compose.wiring import connected_nodes, opened_catalog
+from compose.wiring import catalog_log, connected_nodes, opened_catalog
 
 
 def run_steward_process(settings: Settings, *, supervisor_fd: int | None) -> None:
@@ -25,7 +26,12 @@ def run_steward_process(settings: Settings, *, supervisor_fd: int | None) -> Non
         ):
             on_ready()  # another steward may be in office: then it stands by, and that is being ready
             services = StewardServices(
-                catalog, node_set, _steward_settings(settings), policies=storage_policies(settings)
+                catalog,
+                node_set,
+                _steward_settings(settings),
+                policies=storage_policies(settings),
+                catalog_log=catalog_log(catalog, node_set),
+                make_snapshot=snapshots.make_snapshot,
             )
             await worker.run(services, asyncio.Event())
 

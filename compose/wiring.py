@@ -13,7 +13,9 @@ from catalog import nodes
 from catalog.engine import Catalog, CatalogSettings
 from catalog.errors import CatalogError
 from catalog.model import NodeRow
+from catalog.transaction import read_meta
 from cluster import wire
+from cluster.catalog_log import CatalogLog
 from cluster.topology import NodeInfo, NodeSet
 from cluster.tracing import TraceContext, no_trace
 from compose.catalog_place import catalog_of, describe
@@ -45,7 +47,11 @@ async def opened_catalog(settings: Settings) -> AsyncIterator[Catalog]:
     try:
         catalog = Catalog.open(
             where,
-            CatalogSettings(grace_ms=settings.grace_s * 1000, day_ms=settings.lifecycle_day_s * 1000),
+            CatalogSettings(
+                grace_ms=settings.grace_s * 1000,
+                day_ms=settings.lifecycle_day_s * 1000,
+                copies=settings.catalog_copies if isinstance(where, Path) else 0,
+            ),
             may_migrate=isinstance(where, Path) and not processes(place),
         )
         await catalog.start()
@@ -74,6 +80,20 @@ async def connected_nodes(
             following = tasks.create_task(follow_nodes(node_set, catalog, rows), name="nodes of the catalog")
             yield node_set
             following.cancel()
+
+
+def catalog_log(catalog: Catalog, node_set: NodeSet) -> CatalogLog | None:
+    """Have the embedded catalog's log go to the nodes (S17). None where it needs none: a database server replicates
+    by itself, and TRIVET_CATALOG_COPIES=0 leaves the catalog on its own disk."""
+    if catalog.path is None or not catalog.settings.copies:
+        return None
+
+    async def read_term() -> int:
+        return (await catalog.read(read_meta)).term
+
+    sink = CatalogLog(node_set, catalog.settings.copies, read_term=read_term)
+    catalog.replicate_to(sink)
+    return sink
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from compose import credentials
 from compose.cli.store_access import (
     AsJson,
     Data,
@@ -17,7 +16,7 @@ from compose.cli.store_access import (
     settings_of,
     write_catalog,
 )
-from compose.data_dir import DataDir
+from compose.join_token import cluster_secret
 from compose.refusal import CommandRefused, StartRefused
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def _sealer(settings: Settings) -> RingSealer:
     from s3front.encryption.ring_sealing import RingSealer
 
     try:
-        return RingSealer(credentials.load_cluster_secret(DataDir(settings.data).cluster_secret))
+        return RingSealer(cluster_secret(settings))
     except StartRefused as refusal:
         raise CommandRefused(str(refusal)) from None
 

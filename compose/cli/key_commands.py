@@ -21,6 +21,7 @@ from compose.cli.store_access import (
     write_catalog,
 )
 from compose.data_dir import DataDir
+from compose.join_token import cluster_secret
 from compose.printable import printable
 from compose.refusal import CommandRefused, StartRefused
 from s3front.auth.roles import READWRITE, Role
@@ -279,6 +280,6 @@ def _refuse_root(settings: Settings, name: str) -> None:
 
 def _cluster_secret(settings: Settings) -> bytes:
     try:
-        return credentials.load_cluster_secret(DataDir(settings.data).cluster_secret)
+        return cluster_secret(settings)
     except StartRefused as refusal:
         raise CommandRefused(str(refusal)) from None

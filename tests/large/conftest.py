@@ -13,7 +13,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 
 from catalog import buckets
-from catalog.engine import Catalog
+from catalog.embedded import EmbeddedCatalog
 from catalog.statement import Reader
 from s3front.app import create_app
 from tests import service_model
@@ -30,7 +30,8 @@ class Front:
         self._loop = Loop()
         self._stack = AsyncExitStack()
         services = self.run(self._stack.enter_async_context(small_front(folder)))
-        self.catalog: Catalog = services.front.catalog
+        assert isinstance(services.front.catalog, EmbeddedCatalog)
+        self.catalog = services.front.catalog
         self._app = create_app(services)
         self.s3: Any = boto3.session.Session().client(
             "s3",

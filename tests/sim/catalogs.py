@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from catalog import buckets, engine, nodes
+from catalog.embedded import EmbeddedCatalog
 from catalog.engine import Catalog, CatalogSettings, Runtime
 from catalog.errors import CatalogFailed
 from catalog.read_pool import ReadPool
@@ -154,6 +155,7 @@ async def open_catalog(
 
 def close_catalog(catalog: Catalog) -> None:
     """What the kernel does when the process is gone."""
+    assert isinstance(catalog, EmbeddedCatalog)
     connections: list[Any] = [
         *catalog._pool_connections,
         catalog._loop_connection,

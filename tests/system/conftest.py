@@ -38,7 +38,7 @@ def own_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("TRIVET_", "AWS_", "RCLONE_"))
     }
-    return {**kept, "PYTHONPATH": str(ROOT), **(extra or {})}
+    return {**kept, "PYTHONPATH": str(ROOT), "TRIVET_CONFIG": "none", **(extra or {})}
 
 
 def until(condition: Callable[[], bool], what: str, wait_s: float = 30.0) -> None:
