@@ -75,3 +75,13 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def moving_path(path: Path) -> Path:
+    """Where the file lies while it is being moved."""
+    return path.with_name(f"{path.stem}.moving{path.suffix}")
+
+
+def moved_path(path: Path) -> Path:
+    """Where it lies afterwards: nothing needs it any more."""
+    return path.with_name(f"{path.stem}.moved{path.suffix}")

@@ -34,7 +34,7 @@ def create(url: str, *, cluster_id: bytes, identity: bytes, now_ms: int) -> None
     """Make the tables and the catalog's own row, which comes last: without it there is no catalog, and the next
     `create` goes on. Raises CatalogRefused when there is one, CatalogBusy when the database is out of reach."""
     database = Postgres(url)
-    _migrate(database)
+    migrate(database)
     link = Link(database)
     try:
         cursor = link.cursor()
@@ -47,7 +47,8 @@ def create(url: str, *, cluster_id: bytes, identity: bytes, now_ms: int) -> None
         link.drop()
 
 
-def _migrate(database: Postgres) -> None:
+def migrate(database: Postgres) -> None:
+    """Bring the schema to HEAD_REVISION, from nothing too. Raises CatalogRefused, and what the driver raises."""
     connection = database.connect()
     try:
         migrating.migrate(database.engine(connection))
@@ -78,7 +79,7 @@ def _bring_up_to_date(database: Postgres, *, may_migrate: bool) -> None:
             f"{database.name} is of another release (schema {revision}, this one has {schema.HEAD_REVISION}), and a "
             "store runs on it: stop that, and start it again with the release that is installed now"
         )
-    _migrate(database)
+    migrate(database)
 
 
 class PostgresCatalog(Catalog):

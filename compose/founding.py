@@ -30,6 +30,7 @@ from catalog import nodes
 from catalog.engine import Catalog, CatalogSettings, create
 from catalog.errors import CatalogError
 from catalog.model import NodeRow
+from catalog.new_file import moved_path, moving_path
 from catalog.transaction import Transaction
 from cluster.node.files import RealFiles
 from cluster.node.identity import NodeRefused, initialise, is_initialised, read_identity
@@ -261,6 +262,16 @@ def _move_homes(tx: Transaction, moved: Sequence[tuple[NodeRow, str]]) -> None:
 
 def _refuse_data_without_catalog(data: DataDir, where: Path | str, planned: Sequence[PlannedNode]) -> None:
     """An empty catalog would call everything in the nodes garbage (S18)."""
+    if isinstance(where, Path) and moved_path(where).exists():
+        raise StartRefused(
+            f"this store's catalog was moved from {where} to a database: name that with TRIVET_CATALOG_FILE or "
+            "TRIVET_CATALOG"
+        )
+    if isinstance(where, Path) and moving_path(where).exists():
+        raise StartRefused(
+            f"a move of {where} to a database was cut short: run trivet catalog migrate again, or rename "
+            f"{moving_path(where)} back to take it back"
+        )
     for directory in sorted({*(Path(node.directory) for node in planned), *data.root.glob("node-*")}):
         if directory.exists() and set(os.listdir(directory)) - _NOT_DATA:
             place = (

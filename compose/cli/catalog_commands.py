@@ -12,12 +12,19 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from compose.cli.catalog_migrate import migrate
 from compose.cli.store_access import AsJson, Data, answer, settings_of
 from compose.data_dir import DataDir
 from compose.refusal import CommandRefused, StartRefused
 from compose.settings import Settings
 
-catalog_app = typer.Typer(no_args_is_help=True, help="Back up the catalog, which says what exists.")
+_KILLED_WAIT_S = 5.0
+"""After a SIGKILL the kernel may still be ending a process that waits for its disk."""
+
+catalog_app = typer.Typer(
+    no_args_is_help=True, help="Back up, restore or move the catalog, which says what exists."
+)
+catalog_app.command()(migrate)
 
 
 @catalog_app.command()
@@ -81,7 +88,7 @@ def restore(
             "away, with those whose names begin with it"
         )
     with _errors_told():
-        lock = place.hold(0.0)
+        lock = place.hold(_KILLED_WAIT_S)
         try:
             if source is None:
                 facts, words = _from_nodes(

@@ -60,7 +60,7 @@ async def look(place: DataDir, catalog: Catalog, node_set: NodeSet) -> Look:
     return Look(
         looked_at_ms=now_ms,
         directory=str(place.root),
-        running=running.supervisor_pid(place) is not None,
+        running=bool(running.processes(place)),
         health=health,
         stats=stats,
         nodes=answers,

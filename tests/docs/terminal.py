@@ -125,6 +125,7 @@ class Terminal:
                 "COLUMNS": "120",
             }
         )
+        del environment["TRIVET_CONFIG"]  # its machine has an /etc/trivet of its own
         self._shell = subprocess.Popen(
             ("setpriv", "--pdeathsig", "KILL", *command, "bash", "--noprofile", "--norc"),
             stdin=subprocess.PIPE,

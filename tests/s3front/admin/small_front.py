@@ -140,7 +140,7 @@ async def _asked(
 @asynccontextmanager
 async def small_front(folder: Path) -> AsyncIterator[AdminServices]:
     """The services of a front whose store has no nodes."""
-    settings = Settings(data=folder / "data")
+    settings = Settings(data=folder / "data", catalog_copies=0)  # there are no nodes for its log
     place = DataDir(settings.data)
     place.run.mkdir(parents=True)
     credentials.settle_cluster_secret(place)
