@@ -131,7 +131,7 @@ async def test_a_difference_is_found(tmp_path: Path, postgres_server: PostgresSe
         if name == "objects: compared" and done == 0:
             connection = Postgres(url).connect()
             connection.execute(
-                "UPDATE objects SET size = size + 1 WHERE key = (SELECT min(key) FROM objects)"
+                "UPDATE objects SET size = size + 1 WHERE key = (SELECT key FROM objects LIMIT 1)"
             )
             connection.close()
 
