@@ -13,13 +13,10 @@ import msgspec
 import typer
 
 from compose.cli.catalog_migrate import migrate
-from compose.cli.store_access import AsJson, Data, answer, settings_of
+from compose.cli.store_access import KILLED_WAIT_S, AsJson, Data, answer, settings_of
 from compose.data_dir import DataDir
 from compose.refusal import CommandRefused, StartRefused
 from compose.settings import Settings
-
-_KILLED_WAIT_S = 5.0
-"""After a SIGKILL the kernel may still be ending a process that waits for its disk."""
 
 catalog_app = typer.Typer(
     no_args_is_help=True, help="Back up, restore or move the catalog, which says what exists."
@@ -88,7 +85,7 @@ def restore(
             "away, with those whose names begin with it"
         )
     with _errors_told():
-        lock = place.hold(_KILLED_WAIT_S)
+        lock = place.hold(KILLED_WAIT_S)
         try:
             if source is None:
                 facts, words = _from_nodes(

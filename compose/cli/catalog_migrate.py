@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from compose.catalog_place import describe
-from compose.cli.store_access import AsJson, Data, answer
+from compose.cli.store_access import KILLED_WAIT_S, AsJson, Data, answer
 from compose.data_dir import DataDir
 from compose.refusal import CommandRefused, StartRefused
 from compose.running import processes
@@ -49,7 +49,7 @@ def migrate(
             "say where to: --to postgresql://USER@HOST:PORT/DATABASE, or TRIVET_CATALOG_FILE"
         )
     try:
-        lock = place.hold(0.0)
+        lock = place.hold(KILLED_WAIT_S)
         try:
             if running := sorted(processes(place)):
                 raise CommandRefused(f"{', '.join(running)} still runs: stop the store first")

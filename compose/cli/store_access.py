@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REFRESH_WAIT_S = 60.0
+KILLED_WAIT_S = 5.0
+"""After a SIGKILL the kernel may still be ending a process that waits for its disk."""
 SHIPPED_WAIT_S = 2.0
 _SHIPPED_LOOK_S = 0.05
 

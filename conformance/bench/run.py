@@ -27,6 +27,8 @@ KIB = 1 << 10
 MIB = 1 << 20
 FLOOR_CLIENTS = (1, 8, 16)
 LIST_KEYS = 10_000
+LOG_SIZE = "4 KiB"
+LOG_CLIENTS = 16
 LIST_PAGE_KEYS = 1000
 LIST_ROUNDS = 5
 MULTIPART_PART_BYTES = 8 * MIB
@@ -83,6 +85,16 @@ class Bench:
                 plan = self._plan(method, bucket, size, clients, seconds=self._seconds)
                 result, cpu = self._watched(self._target, plan)
                 self._add(method, size, plan, result, cpu)
+
+    def measure_alone(self, size: Size) -> None:
+        """PUT of this size on a store whose catalog lies on its own disk only: what the log on the nodes costs is the
+        difference to the line `PUT`."""
+        bucket = f"bench-{size.object_bytes}"
+        extras.make_bucket(self._target.endpoint, bucket)
+        self._fill(bucket, size.key_count, size.object_bytes)
+        plan = self._plan("PUT", bucket, size, LOG_CLIENTS, seconds=self._seconds)
+        result, cpu = self._watched(self._target, plan)
+        self._add("PUT without log", size, plan, result, cpu)
 
     def measure_listing(self) -> None:
         bucket = "bench-list"
@@ -229,6 +241,11 @@ def measure(
                     bench.measure_multipart()
                 bench.measure_floor()
                 report.memory = {name: read_stats(pid) for name, pid in target.pids.items()}
+            for size in wanted:
+                if extras_too and size.label == LOG_SIZE:
+                    options = ("--fronts", str(fronts), "--catalog-copies", "0")
+                    with running_store(Path(made) / "alone", options) as target:
+                        Bench(target, seconds, report).measure_alone(size)
         except (LoadFailed, TargetFailed) as failure:
             log = Path(made) / "store.log"
             sys.exit(f"{failure}\n\nlast lines of the store's log:\n{log.read_text()[-3000:]}")
