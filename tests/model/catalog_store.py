@@ -24,6 +24,7 @@ from catalog import (
 )
 from catalog import model as catalog_model
 from catalog.bucket_model import LockConfiguration
+from catalog.engine import Catalog
 from catalog.errors import CatalogError
 from catalog.model import (
     Attributes,
@@ -38,7 +39,7 @@ from catalog.model import (
 from catalog.statement import Reader
 from catalog.transaction import Transaction
 from catalog.usage_changes import Usage
-from tests.catalog.making import Clock, SqliteStore, new_blob
+from tests.catalog.making import Clock, PostgresStore, SqliteStore, new_blob
 from tests.model.books import check_books
 from tests.model.steps import (
     Answer,
@@ -58,6 +59,7 @@ from tests.model.steps import (
     Tag,
     Turn,
 )
+from tests.postgres import PostgresServer
 
 T = TypeVar("T")
 
@@ -97,8 +99,7 @@ class CatalogStore:
         self._folder = folder
         self._runner = asyncio.Runner()
         self._clock = Clock()
-        self._store = SqliteStore(folder)
-        self.catalog = self._store.open(self._clock)
+        self.catalog = self._opened()
         self._run(self.catalog.start())
         lock = LockConfiguration() if locking else None
         versioning = catalog_model.Versioning.ENABLED if locking else catalog_model.Versioning.NEVER
@@ -111,6 +112,10 @@ class CatalogStore:
     def close(self) -> None:
         self._run(self.catalog.close())
         self._runner.close()
+
+    def _opened(self) -> Catalog:
+        self._store = SqliteStore(self._folder)
+        return self._store.open(self._clock)
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(coroutine)
@@ -376,3 +381,23 @@ def _planned(
     reader: Reader, upload: catalog_model.UploadRow, requested: list[RequestedPart]
 ) -> catalog_model.CompletionPlan:
     return uploads.plan_completion(reader, upload, requested, part_bytes_min=1)
+
+
+class PostgresCatalogStore(CatalogStore):
+    """The same on PostgreSQL. A crash is one of the server, under the open catalog, which has to find it again."""
+
+    def _opened(self) -> Catalog:
+        self._server = PostgresServer()
+        self._server.start()
+        return PostgresStore(self._server).open(self._clock)
+
+    def _crash(self) -> str:
+        self._server.kill()
+        self._server.start()
+        return "crash"
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._server.close()

@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.model.catalog_store import CatalogStore
+from tests.model.catalog_store import CatalogStore, PostgresCatalogStore
 from tests.model.front_store import FrontStore
 from tests.model.play import Play, Store
 
-STORES: dict[str, Callable[..., Store]] = {"catalog": CatalogStore, "front": FrontStore}
+STORES: dict[str, Callable[..., Store]] = {
+    "catalog": CatalogStore,
+    "postgres": PostgresCatalogStore,
+    "front": FrontStore,
+}
 
 
 def is_locking(seed: int) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.model.run import play
+from tests.postgres import required_binaries
 
 
 @pytest.mark.parametrize("seed", range(9))
@@ -16,6 +17,14 @@ def test_p4_p6_the_catalog_does_what_the_model_says(seed: int) -> None:
     bypass."""
     played = play("catalog", seed, 250)
     assert played.refused > 10
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_p4_p6_the_catalog_in_a_database_does_what_the_model_says(seed: int) -> None:
+    """With a server that is killed and started again under it."""
+    required_binaries()
+    played = play("postgres", seed, 150)
+    assert played.refused > 5
 
 
 @pytest.mark.parametrize("seed", [1, 2, 4])
