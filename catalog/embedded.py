@@ -3,6 +3,7 @@ a statement takes microseconds, and in threads where it takes longer."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -201,6 +202,14 @@ class EmbeddedCatalog(Catalog):
     ) -> T:
         """See `Catalog.write`; the function runs on the loop, between others of the same group commit."""
         self._writer.settle()
+        replication = self._writer.replication
+        if replication is not None and not unshipped and not replication.ready:
+            try:
+                await replication.wait_ready(self.settings.lock_wait_s)
+            except asyncio.CancelledError:
+                if blob is not None:
+                    self._writer.abandon(blob)
+                raise
         if self._leaves_log:
             self._leaves_log = False
             self._writer.submit(outbox.leave_log, None, True)

@@ -28,6 +28,7 @@ _TOGETHER_S = 0.2
 _TIDY_S = 0.05
 _TIDY_AGAIN_S = 1.0
 _LOOK_S = 0.5
+_READY_LOOK_S = 0.02
 
 
 class Replication:
@@ -73,6 +74,17 @@ class Replication:
             raise CatalogBusy("the nodes need a snapshot of the catalog before anything is answered")
         if not self._shipping.ready:
             raise CatalogBusy("too few nodes are there for the catalog's log")
+
+    @property
+    def ready(self) -> bool:
+        """Whether what is written now can be answered."""
+        return self._shipping is None or (not self._gap and self._shipping.ready)
+
+    async def wait_ready(self, seconds: float) -> None:
+        """Until it can, but no longer than that: a node that was started again is linked within a moment."""
+        give_up_at = self._loop.time() + seconds
+        while not self.ready and self._loop.time() < give_up_at:  # noqa: ASYNC110 - no event says it of all nodes
+            await asyncio.sleep(_READY_LOOK_S)
 
     @property
     def tidy(self) -> bool:

@@ -19,6 +19,8 @@ from cluster.topology import NodeInfo, NodeSet
 from codec.block import page_checksums
 
 APPEND_S_MAX: Final = 2.0
+_RETURN_LOOK_S: Final = 0.02
+_FAILURES_TOLD: Final = 8
 _FRAME_BYTES: Final = 3 << 20
 _APPEND: Final = int(wire.Op.APPEND_LOG)
 _FENCED: Final = int(wire.Status.FENCED)
@@ -158,6 +160,8 @@ class _Store:
         self._until_s = self._clock() + deadline_s
         self._asked: dict[asyncio.Task[None], _Attempt] = {}
         self._failures: list[str] = []
+        self._stored: set[int] = set()
+        self._refused = False
 
     async def run(self) -> None:
         candidates = self._sink.candidates()
@@ -169,8 +173,13 @@ class _Store:
                 for number in candidates[: missing - in_time] if missing > in_time else ():
                     candidates.remove(number)
                     self._ask(number, now)
-                if not self._asked or now >= self._until_s:
+                if now >= self._until_s or (self._refused and not self._asked):
                     raise CatalogBusy(self._why())
+                if not self._asked:
+                    # Too few are linked: one that was started again is so within a moment.
+                    await asyncio.sleep(_RETURN_LOOK_S)
+                    candidates = [n for n in self._sink.candidates() if n not in self._stored]
+                    continue
                 missing -= await self._hear(now)
         finally:
             for task in self._asked:  # what was sent is stored all the same, if the node still comes to it
@@ -192,8 +201,10 @@ class _Store:
             error = task.exception()
             if error is None:
                 stored += 1
+                self._stored.add(number)
             elif isinstance(error, LinkError):
-                self._failures.append(f"node {number}: {error}")
+                self._refused = self._refused or isinstance(error, RemoteFault)
+                self._failures = [*self._failures[-_FAILURES_TOLD:], f"node {number}: {error}"]
             else:
                 raise error
         return stored

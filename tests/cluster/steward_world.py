@@ -292,6 +292,7 @@ async def register(catalog: Catalog, info: NodeInfo) -> NodeRow:
             zone=info.zone,
             host=info.address[0],
             port=info.address[1],
+            directory=info.name,
         )
     )
 

@@ -40,7 +40,9 @@ def unpacked(folder: Path) -> Path:
     data = folder / "data"
     data.mkdir(mode=0o700)
     with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(data, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4 and newer
+            archive.extraction_filter = staticmethod(tarfile.data_filter)
+        archive.extractall(data)
     (data / "cluster.secret").chmod(0o600)
     return data
 
