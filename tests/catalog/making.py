@@ -54,7 +54,7 @@ class PostgresStore:
 
     def open(self, clock: Clock, settings: CatalogSettings | None = None) -> Catalog:
         """One more opening, not started."""
-        return Catalog.open(self.url, settings or small_settings(), clock=clock)
+        return Catalog.open(self.url, settings or small_settings(lock_wait_s=10.0), clock=clock)
 
     def drop(self) -> None:
         """Once nobody has it open any more."""
