@@ -61,13 +61,15 @@ def node_process(directory: Path, *, reserve_bytes: int = 0) -> Iterator[tuple[s
             stdout=subprocess.PIPE,
             text=True,
         )
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield process, listener.getsockname()[1]
-        finally:
-            process.kill()
-            process.communicate()
+        port: int = listener.getsockname()[1]
+    # From here the socket is the node's alone: who connects to a node that died is refused, and does not wait.
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process, port
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @asynccontextmanager
