@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -11,6 +12,8 @@ from conformance.bench.machine import Machine, this_machine
 from conformance.bench.process_stats import ProcessStats
 
 MIB = 1 << 20
+WITH_LOG = "PUT with log"
+WITHOUT_LOG = "PUT without log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +51,27 @@ class Report:
 
     def render(self) -> str:
         head = f"{self.machine.words}; generator on the same machine"
-        parts = (self._rates(), self._cpu(), self._metrics(), self._memory())
+        parts = (self._rates(), self._cpu(), self._log(), self._metrics(), self._memory())
         return "\n".join([head, *(line for part in parts for line in ("", *part))])
 
     def row(self, name: str, size: str, clients: int) -> Row | None:
         """That measurement, if it was made."""
         same = (row for row in self.rows if (row.name, row.size, row.clients) == (name, size, clients))
         return next(same, None)
+
+    def log_cost(self) -> float | None:
+        """Which share of the PUTs the catalog's log on the nodes costs: of the medians; None if not measured."""
+        rates = [
+            [row.per_second for row in self.rows if row.name == name] for name in (WITH_LOG, WITHOUT_LOG)
+        ]
+        if not all(rates):
+            return None
+        with_log, without = map(median, rates)
+        return 1 - with_log / without
+
+    def _log(self) -> list[str]:
+        cost = self.log_cost()
+        return [f"Cost of the catalog's log: {'not measured' if cost is None else f'{cost:.1%} of the PUTs'}"]
 
     def _metrics(self) -> list[str]:
         if self.metrics_us is None:
@@ -71,14 +88,14 @@ class Report:
 
     def _rates(self) -> list[str]:
         lines = [
-            f"{'':14}{'size':>9}{'clients':>9}{'ops/s':>11}{'MB/s':>9}{'p50 ms':>10}{'p99 ms':>10}"
+            f"{'':16}{'size':>9}{'clients':>9}{'ops/s':>11}{'MB/s':>9}{'p50 ms':>10}{'p99 ms':>10}"
             f"{'of floor':>10}{'generator':>11}"
         ]
         for row in self.rows:
             share = "" if row.floor_share is None else f"{row.floor_share:.3f}"
             generator = "" if row.generator_share is None else f"{row.generator_share:.0%} core"
             lines.append(
-                f"{row.name:14}{row.size:>9}{row.clients:>9}{row.per_second:>11,.1f}"
+                f"{row.name:16}{row.size:>9}{row.clients:>9}{row.per_second:>11,.1f}"
                 f"{row.bytes_per_second / 1e6:>9,.1f}{row.p50_ms:>10.2f}{row.p99_ms:>10.2f}"
                 f"{share:>10}{generator:>11}"
             )
@@ -93,7 +110,7 @@ class Report:
         for row in self.rows:
             cells = "".join(f"{row.cpu_us.get(name, 0.0):>12,.0f}" for name in names)
             lines.append(
-                f"{row.name:14}{row.size:>9}{row.clients:>9}{cells}{sum(row.cpu_us.values()):>12,.0f}"
+                f"{row.name:16}{row.size:>9}{row.clients:>9}{cells}{sum(row.cpu_us.values()):>12,.0f}"
             )
         return lines
 

@@ -7,7 +7,7 @@ import pytest
 
 from conformance.bench.document import OUT, TEMPLATE, Measured, Unfilled, render
 from conformance.bench.process_stats import ProcessStats
-from conformance.bench.report import Report, Row
+from conformance.bench.report import WITH_LOG, WITHOUT_LOG, Report, Row
 from tests.bench.runs import MACHINE, a_run
 
 MIB = 1 << 20
@@ -24,6 +24,8 @@ def measured() -> Measured:
     rows = [
         row("GET floor", "0", 16, 45_000),
         row("PUT", "4 KiB", 16, 3999),
+        *(row(WITH_LOG, "4 KiB", 16, rate) for rate in (3000, 900, 3100)),
+        *(row(WITHOUT_LOG, "4 KiB", 16, rate) for rate in (4000, 3900, 8000)),
         row("GET", "4 KiB", 16, 11_000),
         row("GET", "4 KiB", 1, 3000, p50_ms=0.26),
         row("PUT", "1 MiB", 8, 300),
@@ -44,6 +46,7 @@ def test_every_place_of_the_template_is_filled() -> None:
         "| memory after all of it | 400 MiB resident, 200 MiB with shared pages counted once | | at most 300 MB | by "
         "the second way to count |",
         "2.0 µs of a front's CPU for each request: 2.0% of a GET of 4 KiB (100 µs), 2.0% of a PUT of 4 KiB (100 µs)",
+        "costs 25.0% of the PUTs of 4 KiB",
         "1,401 operations, 0 failed. Mean PUT 6.00 ms (reference 3.02)",
         "The floor was 45,000 requests",
     ):
