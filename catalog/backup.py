@@ -133,22 +133,30 @@ def renew(path: Path, now_ms: int, *, log_leads_here: bool) -> None:
         )
         waiting = outbox.Outbox(cursor, database.dialect)
         before = waiting.position()
-        row = tx.row(_TERM)
-        assert row is not None
-        # By the time too: of two restores of one backup the second must be obeyed after the first.
-        term = max(row[0] + _TERMS, now_ms // 1000 * _TERMS_PER_SECOND)
-        tx.execute(_RAISE, (term,))
-        tx.execute(_FREE_LEASES)
-        work.record_event(
-            tx, "catalog-restored", detail=f"term {term}; orphan collection is off{_keys_again(tx)}"
-        )
+        succeed(tx)
         if before.batch > 0:
             needed = outbox.want_snapshot if log_leads_here else outbox.note_gap
-            needed(tx, before.batch + 1)
-            waiting.write(tx, before, before.term)
+            needed(tx, before.batch + outbox.STEP_OVER)
+            waiting.write(tx, before, before.term, outbox.STEP_OVER)
         cursor.execute("COMMIT")
     finally:
         connection.close()
+
+
+def succeed(tx: Transaction) -> int:
+    """Make the catalog another than the one that was lost, in its own rows: a term of its own, no lease held, blob ids
+    that were not given out, orphan collection off. The term."""
+    row = tx.row(_TERM)
+    assert row is not None
+    # By the time too: of two restores of one backup the second must be obeyed after the first.
+    term: int = max(row[0] + _TERMS, tx.now_ms // 1000 * _TERMS_PER_SECOND)
+    tx.execute(_RAISE, (term,))
+    tx.meta_changed()
+    tx.execute(_FREE_LEASES)
+    work.record_event(
+        tx, "catalog-restored", detail=f"term {term}; orphan collection is off{_keys_again(tx)}"
+    )
+    return term
 
 
 def _keys_again(tx: Transaction) -> str:

@@ -3,10 +3,12 @@
 It holds the statements that changed something, with parameters and outcome. Run again on the same state they give the
 same state; what can be seen of that, row counts and returned rows, is compared.
 
-    version u8, catalog id (16), term u64, batch u64, previous term u64 (big-endian), then msgpack of `Changes`
+    version u8, catalog id (16), term u64, batch u64, previous term u64, previous batch u64 (big-endian),
+    then msgpack of `Changes`
 
-`previous term` is that of the batch before, whichever process made it. So records form a chain, and what a catalog that
-was replaced has left behind can be told from it.
+The previous ones are those of the batch before, whichever process made it. So records form a chain, and what is no part
+of it can be told: what a catalog that was replaced has left behind, and a batch that came to the nodes and was not
+committed (`Replication`).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ VERSION = 1
 UNLOGGED = 0
 """As previous term: what was before this record is in no log."""
 
-_HEADER = struct.Struct(">B16sQQQ")
+_HEADER = struct.Struct(">B16sQQQQ")
 
 
 class RecordDamaged(Exception):
@@ -35,6 +37,7 @@ class Header(NamedTuple):
     term: int
     batch: int
     previous_term: int
+    previous_batch: int
 
 
 class Step(Struct, frozen=True, array_like=True):

@@ -27,7 +27,8 @@ class Chain(NamedTuple):
 
 
 class Log:
-    """Everything that the sources hold of the catalog that the newest of them obeys."""
+    """Everything that the sources hold of the catalog that the newest of them obeys. `nodes`: how many of the sources
+    are not another catalog's."""
 
     def __init__(self, sources: Sequence[LogSource[Any]]) -> None:
         """Raises CatalogRefused when no source knows a catalog."""
@@ -35,6 +36,7 @@ class Log:
         if not known:
             raise CatalogRefused("no node was ever told of a catalog: there is nothing to restore")
         self.catalog_id = max(known, key=lambda source: source.term).catalog_id
+        self.nodes = sum(source.catalog_id in (b"", self.catalog_id) for source in sources)
         self.unreadable: list[str] = []
         self._batches: dict[State, list[tuple[LogSource[Any], Any]]] = defaultdict(list)
         self._chunks: dict[State, dict[int, list[tuple[LogSource[Any], Any]]]] = defaultdict(dict)
@@ -47,20 +49,21 @@ class Log:
                     self._chunks[state].setdefault(name.chunk, []).append((source, name))
         self._headers: dict[State, Header | None] = {}
         self._whole: dict[State, bool] = {}
+        self._in_doubt: set[State] = set()
 
     def chain(self, *, past_gaps: bool) -> Chain:
         """The one that leads to the newest state. Raises CatalogRefused when there is none, or when newer batches are
         there that no chain leads to; with `past_gaps` these are left out."""
         newest: State | None = None
         for tip in sorted({*self._batches, *self._chunks}, reverse=True):
-            if not self._is_there(tip):
-                continue
-            newest = newest or tip
-            if (chain := self._back_from(tip)) is not None:
-                if tip != newest and not past_gaps:
+            there = self._is_there(tip)
+            if newest is None and (there or tip in self._in_doubt):
+                newest = tip
+            if there and (chain := self._back_from(tip)) is not None:
+                if newest is not None and tip != newest and not past_gaps:
                     raise CatalogRefused(
-                        f"batch {newest.batch} of term {newest.term} is there, but not all that leads to it: without "
-                        f"a gap it goes to batch {tip.batch} of term {tip.term}. {self._missing()}"
+                        f"batch {newest.batch} of term {newest.term} is there, but not all that leads to it can be "
+                        f"had: without a gap it goes to batch {tip.batch} of term {tip.term}. {self._missing()}"
                     )
                 return chain
         raise CatalogRefused(
@@ -68,14 +71,24 @@ class Log:
         )
 
     def record(self, state: State) -> bytes:
-        """Of a batch of the chain. Raises CatalogRefused when it can't be read any more."""
-        for payload in self._payloads(self._batches[state]):
+        """Of a batch of the chain. Raises CatalogRefused when it can't be read any more, or is not the same on all
+        nodes: a catalog that was put back without `restore` has gone on under its old term, and histories are mixed."""
+        found: set[bytes] = set()
+        for payload in self._payloads(state, self._batches[state]):
             try:
-                if header_of(payload) == self._headers[state]:
-                    return payload
+                if self._is_of(state, header_of(payload)):
+                    found.add(payload)
             except RecordDamaged as error:
-                self.unreadable.append(str(error))
-        raise CatalogRefused(f"batch {state.batch} of term {state.term} can't be read. {self._missing()}")
+                self._is_bad(state, error)
+        if not found:
+            raise CatalogRefused(f"batch {state.batch} of term {state.term} can't be read. {self._missing()}")
+        if len(found) > 1:
+            raise CatalogRefused(
+                f"these nodes hold two different batches {state.batch} of term {state.term}: an older state of the "
+                "catalog was put in its place by other means than a restore. Name the directory of one node only, or "
+                "restore a backup"
+            )
+        return found.pop()
 
     def chunks(self, state: State) -> Iterator[bytes]:
         """Of a snapshot that is a base. Raises CatalogRefused when one can't be read any more."""
@@ -100,7 +113,7 @@ class Log:
             if header is None or header.previous_term == UNLOGGED:
                 return None
             batches.append(at)
-            at = State(header.previous_term, at.batch - 1)
+            at = State(header.previous_term, header.previous_batch)
             if at.batch == 0:
                 break
         batches.reverse()
@@ -115,15 +128,18 @@ class Log:
         return self._headers[state]
 
     def _read_header(self, state: State) -> Header | None:
-        for payload in self._payloads(self._batches.get(state, [])):
+        for payload in self._payloads(state, self._batches.get(state, [])):
             try:
                 header = header_of(payload)
             except RecordDamaged as error:
-                self.unreadable.append(str(error))
+                self._is_bad(state, error)
                 continue
-            if header.catalog_id == self.catalog_id and (header.term, header.batch) == state:
+            if self._is_of(state, header):
                 return header
         return None
+
+    def _is_of(self, state: State, header: Header) -> bool:
+        return header.catalog_id == self.catalog_id and (header.term, header.batch) == state
 
     def _has_snapshot(self, state: State) -> bool:
         if state not in self._chunks:
@@ -142,20 +158,26 @@ class Log:
         return False
 
     def _chunk(self, state: State, number: int) -> bytes | None:
-        for payload in self._payloads(self._chunks[state].get(number, [])):
+        for payload in self._payloads(state, self._chunks[state].get(number, [])):
             try:
                 header = chunk_header(payload)
             except SnapshotDamaged as error:
-                self.unreadable.append(str(error))
+                self._is_bad(state, error)
                 continue
             if (header.catalog_id, header.term, header.batch) == (self.catalog_id, *state):
                 return payload
         return None
 
-    def _payloads(self, places: list[tuple[LogSource[Any], Any]]) -> Iterator[bytes]:
-        """What can be read, one source after the other."""
+    def _payloads(self, state: State, places: list[tuple[LogSource[Any], Any]]) -> Iterator[bytes]:
+        """What can be read of that state, one source after the other."""
         for source, name in places:
             try:
                 yield source.read(name)
             except LogUnreadable as error:
-                self.unreadable.append(str(error))
+                self._is_bad(state, error)
+
+    def _is_bad(self, state: State, error: Exception) -> None:
+        """A node says that it has something of that state, and it can't be used: unless another node has it, what was
+        answered may go further than what is left shows."""
+        self.unreadable.append(str(error))
+        self._in_doubt.add(state)

@@ -6,7 +6,7 @@ Both are implemented in `cluster`, which this package does not import.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
@@ -32,9 +32,10 @@ class LogSink(Protocol):
     def ready(self) -> bool:
         """Whether enough nodes are connected for an append to succeed. Asked for every write: cheap."""
 
-    async def append(self, catalog_id: bytes, records: Sequence[LogRecord]) -> None:
-        """All of them are durable on as many nodes as the store wants when it returns. An entry that is there already
-        is replaced. Raises CatalogBusy when that can't be had in time: each of them may be there or not."""
+    def append(self, catalog_id: bytes, records: Sequence[LogRecord]) -> Awaitable[None]:
+        """All of them are durable on as many nodes as the store wants when what it gives is done. An entry that is
+        there already is replaced. Appends overlap, and are done in any order. Raises CatalogBusy, then, when that can't
+        be had in time: each of them may be there or not."""
 
 
 class LogUnreadable(Exception):

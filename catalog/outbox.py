@@ -22,6 +22,9 @@ from catalog.transaction import Transaction
 
 ROWS_MAX = 10_000
 BYTES_MAX = 64 << 20
+STEP_OVER = 2
+"""To the number of a batch whose maker can't know whether the nodes hold something under the next one, which was not
+committed."""
 SNAPSHOT_DUE = "catalog-snapshot-due"
 """Progress row: msgpack of the batch that the next snapshot on the nodes must contain."""
 
@@ -30,7 +33,8 @@ _POSITION = Statement(
     sa.select(_meta.c.batch, _meta.c.term, _meta.c.catalog_id, _meta.c.cluster_id, _meta.c.created_ms)
 )
 _NEXT = Statement(
-    sa.update(_meta).values(batch=_meta.c.batch + constant("1")).returning(_meta.c.batch, _meta.c.term)
+    sa.update(_meta).values(batch=_meta.c.batch + parameter("p_step")).returning(_meta.c.batch, _meta.c.term),
+    "p_step",
 )
 _INSERT = Statement(sa.insert(_outbox), "batch", "record")
 _AFTER = Statement(
@@ -107,16 +111,18 @@ class Outbox:
         used = before.term > 1 or any(self._reader.rows(statement) for statement in _USED)
         return UNLOGGED if used else before.term
 
-    def write(self, transaction: RecordingTransaction, before: Position, previous_term: int) -> LogRecord:
-        """Number the batch and keep its record."""
-        row = self._reader.row(_NEXT)
+    def write(
+        self, transaction: RecordingTransaction, before: Position, previous_term: int, step: int
+    ) -> LogRecord:
+        """Number the batch, by so much more than the one before, and keep its record."""
+        row = self._reader.row(_NEXT, (step,))
         assert row is not None
         batch, term = row
         texts, steps = transaction.steps()
         changes = Changes(
             before.cluster_id, before.created_ms, schema.HEAD_REVISION, transaction.now_ms, texts, steps
         )
-        payload = pack(Header(before.catalog_id, term, batch, previous_term), changes)
+        payload = pack(Header(before.catalog_id, term, batch, previous_term, before.batch), changes)
         self._run(_INSERT, (batch, payload))
         return LogRecord(term, batch, payload)
 
@@ -143,8 +149,8 @@ class Outbox:
 
 
 def next_number(reader: Reader) -> int:
-    """Use up the number of a batch."""
-    row = reader.row(_NEXT)
+    """Use up a number for a batch without a record."""
+    row = reader.row(_NEXT, (STEP_OVER,))
     assert row is not None
     number: int = row[0]
     return number

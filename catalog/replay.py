@@ -15,18 +15,24 @@ from catalog import embedded, migrating, outbox, schema, snapshots, sqlite
 from catalog.backup import check, failures_told, renew
 from catalog.batch_records import Changes, RecordDamaged, Step, changes_of
 from catalog.engine import new_meta, wall_clock_ms
-from catalog.errors import CatalogFailed
+from catalog.errors import CatalogFailed, CatalogRefused
 from catalog.log_chain import Chain, Log, State
 from catalog.log_records import LogSource
 from catalog.new_file import made_whole, refuse_occupied
+from catalog.nodes import JOINING, REMOVED
 from catalog.outbox import Outbox
 from catalog.snapshots import SnapshotDamaged
-from catalog.statement import Reader, Statement, parameter
+from catalog.statement import Reader, Statement, constant, parameter
 
 log = logging.getLogger(__name__)
 
 _CACHE_BYTES = 64 << 20
 _BATCHES_A_COMMIT = 1000
+_HOLDERS = Statement(
+    sa.select(sa.func.count())
+    .select_from(schema.nodes)
+    .where(schema.nodes.c.state != constant(f"'{REMOVED}'"), schema.nodes.c.state != constant(f"'{JOINING}'"))
+)
 _NUMBER = Statement(sa.update(schema.meta).values(batch=parameter("n_batch")), "n_batch")
 
 
@@ -47,13 +53,17 @@ def restore_from_log(
     sources: Sequence[LogSource[Any]],
     path: Path,
     *,
+    copies: int = 2,
     past_gaps: bool = False,
     clock: Callable[[], int] = wall_clock_ms,
 ) -> ReplayReport:
     """Make the catalog at `path` as the newest one that the sources lead to, whole or not at all, then a new one (S18)
-    as `backup.restore` does. Raises CatalogRefused when there is one at `path`, or when the sources do not lead to the
-    newest batch that they hold (with `past_gaps`: to any); CatalogFailed when a batch does not do again what it did, or
-    the file can't be written."""
+    as `backup.restore` does. `copies`: on how many nodes each entry lies.
+
+    Raises CatalogRefused when there is one at `path`, when the sources do not lead to the newest batch that they hold
+    (with `past_gaps`: to any), or when they are so few of the catalog's nodes that newer batches may lie on the others
+    alone (not with `past_gaps`); CatalogFailed when a batch does not do again what it did, or the file can't be
+    written."""
     sqlite.check_version(sqlite.runtime_version())
     refuse_occupied(path)
     held = Log(sources)
@@ -65,6 +75,8 @@ def restore_from_log(
         except (RecordDamaged, SnapshotDamaged) as error:
             raise CatalogFailed(f"the catalog was not restored: {error}") from error
         check(growing, "what was restored")
+        if not past_gaps:
+            _refuse_too_few(held.nodes, growing, copies)
         renew(growing, clock(), log_leads_here=True)
     tip = chain.batches[-1] if chain.batches else chain.base
     return ReplayReport(chain.base.batch, len(chain.batches), tip.term, tip.batch, last_ms, held.unreadable)
@@ -78,6 +90,18 @@ def _lay_base(held: Log, chain: Chain, growing: Path) -> None:
     first = changes_of(held.record(chain.batches[0]))
     meta = new_meta(held.catalog_id, first.cluster_id, first.created_ms)
     embedded.fill(_database(growing), meta, first.revision)
+
+
+def _refuse_too_few(asked: int, restored: Path, copies: int) -> None:
+    with sqlite.finished_file(restored) as connection:
+        ((count,),) = Reader(connection.cursor(), sqlite.DIALECT).rows(_HOLDERS)
+    needed = count - copies + 1
+    if asked < needed:
+        raise CatalogRefused(
+            f"the catalog has {count} nodes, and each part of its log lies on {copies} of them: it takes {needed} to "
+            f"be certain that they have the newest part, and these are {asked}. Name the directories of more nodes, if "
+            "there are any"
+        )
 
 
 def _database(path: Path) -> sqlite.Sqlite:

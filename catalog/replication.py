@@ -1,6 +1,13 @@
 """What the writer of an embedded catalog does for the storage nodes' sake (S17): each batch that changes something gets
 a number and a record in the outbox, records are shipped, and what the nodes have is dropped from the outbox.
 
+A record travels while its batch is being committed, so that the two disks work at the same time; the answer waits for
+both. When the commit fails, the nodes hold a record that is no part of the catalog. Nobody takes it for one: its number
+is not used again, and the next record names the one before it (`log_chain.py`). For that, only who has committed the
+batch before, and so knows that there is no other such record, sends ahead; everybody else commits first, and steps over
+the number that somebody else may have used. A record that was sent ahead and is the newest when the catalog is lost
+comes back by a restore: a write that was not answered, as any commit may be that was cut short.
+
 Without a sink (commands, founding) records stay in the outbox until a process with one finds them.
 """
 
@@ -23,7 +30,9 @@ from catalog.write_request import WriteRequest
 
 log = logging.getLogger(__name__)
 
-BATCHES_AHEAD = 32
+BATCHES_AHEAD = 1
+"""Batches that wait for the nodes before the next one does, too. What gathers meanwhile shares that one: more of them,
+and smaller, cost a store that is busy more than they gain it."""
 _TOGETHER_S = 0.2
 _TIDY_S = 0.05
 _TIDY_AGAIN_S = 1.0
@@ -49,6 +58,7 @@ class Replication:
         self._kept_rows = 0
         self._kept_bytes = 0
         self._sized = False
+        self._last = -1  # the number of the newest batch, if it is ours
         # Of the batch that is being made:
         self._waits_on: Shipping | None = None
         self._before: Position
@@ -56,6 +66,7 @@ class Replication:
         self._found: list[LogRecord] = []
         self._number = 0
         self._record: LogRecord | None = None
+        self._ahead = False  # the record was sent before the commit
         self._dropping = 0
         self._overflowed = False
 
@@ -107,7 +118,7 @@ class Replication:
         """The batch's transaction is open."""
         before = self._before = self._outbox.position()
         self._previous_term = self._outbox.previous_term(before)
-        self._found, self._number, self._record = [], before.batch, None
+        self._found, self._number, self._record, self._ahead = [], before.batch, None, False
         self._dropping, self._overflowed = 0, False
         if not self._sized:
             self._kept_rows, self._kept_bytes = self._outbox.size()
@@ -117,8 +128,8 @@ class Replication:
             self._found = self._outbox.after(shipping.known)
             self._gap = self._outbox.has_gap()
 
-    def end(self, transaction: RecordingTransaction) -> None:
-        """All requests of the batch are evaluated."""
+    def end(self, transaction: RecordingTransaction, *, awaited: bool) -> None:
+        """All requests of the batch are evaluated, the commit is next. `awaited`: whether some wait for the nodes."""
         wanted = self._tidy or transaction.changed
         if wanted and self._waits_on is not None and self._waits_on.shipped > self._dropped:
             self._dropping = self._waits_on.shipped
@@ -129,10 +140,22 @@ class Replication:
             self._overflow(transaction)
             return
         before = self._before
+        ours = before.batch == self._last
+        step = 1 if ours or before.batch == 0 else outbox.STEP_OVER
         if self._previous_term != before.term:
-            outbox.want_snapshot(transaction, before.batch + 1)
-        self._record = self._outbox.write(transaction, before, self._previous_term)
+            outbox.want_snapshot(transaction, before.batch + step)
+        self._record = self._outbox.write(transaction, before, self._previous_term, step)
         self._number = self._record.batch
+        if ours and awaited and self._may_go_ahead(self._record):
+            assert self._waits_on is not None
+            self._ahead = True
+            self._waits_on.learn(self._number, [self._record])
+            self._waits_on.ship()
+
+    def _may_go_ahead(self, record: LogRecord) -> bool:
+        """Not before what others left. And not under a new term, which the nodes would obey from then on, also if it
+        was not committed."""
+        return self._waits_on is not None and not self._found and record.term == self._before.term
 
     def committed(self, requests: Sequence[WriteRequest]) -> None:
         """The batch is durable here: answer its requests, now or when the nodes have it."""
@@ -145,6 +168,7 @@ class Replication:
             self._kept_rows += 1
             self._kept_bytes += len(self._record.payload)
             self._found.append(self._record)
+            self._last = self._number
         if shipping is None:
             for request in requests:
                 request.deliver()
@@ -156,21 +180,26 @@ class Replication:
         if self._overflowed:
             self._gap = True
             shipping.forget(number)
-            for request in held:
-                request.lose(CatalogBusy("the nodes need a snapshot of the catalog first"))
         else:
             # A look in the meantime may have come upon some of them.
             shipping.learn(number, [record for record in self._found if record.batch > shipping.known])
-            if held:
-                shipping.answer(number, held)
-                shipping.ship()
-            else:
-                shipping.ship_by(_TOGETHER_S)
+        if held and not self._gap:
+            shipping.answer(number, held)
+            shipping.ship()
+        else:
+            for request in held:
+                request.lose(CatalogBusy("the nodes need a snapshot of the catalog first"))
+            shipping.ship_by(_TOGETHER_S)
         self._progressed()
 
     def undone(self) -> None:
         """The batch was rolled back."""
         self._tidy = False
+        self._last = -1
+        self._sized = False  # of an overflow, too
+        if self._ahead:
+            assert self._waits_on is not None
+            self._waits_on.retract(self._number)
         if self._shipping is not None:
             self._later("tidy", _TIDY_AGAIN_S, self._want_tidy)
 
@@ -226,8 +255,9 @@ class Replication:
         reader = self._look_reader
         try:
             stood, self._stood = self._stood, outbox.newest(reader)
-            self._gap = outbox.has_gap(reader)
             if self._stood > shipping.known and self._stood == stood:
                 shipping.find(outbox.records_after(reader, shipping.known))
+            # Last: what was found may be behind a gap that was made meanwhile.
+            self._gap = outbox.has_gap(reader)
         except sqlite.DriverError as error:
             log.info("the catalog's outbox can't be looked into now: %s", error)

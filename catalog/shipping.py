@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from catalog.errors import CatalogBusy, CatalogError
@@ -29,20 +30,21 @@ class Answer(Protocol):
     def deliver(self) -> None:
         """They have it."""
 
-    def lose(self, error: Exception) -> None:
+    def lose(self, error: BaseException) -> None:
         """They may have it or not."""
 
 
 class _Append:
     """Records that travel together."""
 
-    __slots__ = ("error", "records", "stored", "task")
+    __slots__ = ("error", "first", "journey", "last", "records", "stored")
 
     def __init__(self, records: list[LogRecord]) -> None:
         self.records = records
+        self.first, self.last = records[0].batch, records[-1].batch
         self.stored = False
-        self.error: Exception | None = None
-        self.task: asyncio.Task[None]
+        self.error: BaseException | None = None
+        self.journey: asyncio.Future[None]
 
 
 class Shipping:
@@ -57,6 +59,7 @@ class Shipping:
         self._under_way: deque[_Append] = deque()
         self._answers: deque[tuple[int, Sequence[Answer]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._lost: tuple[int, BaseException] = (0, CatalogBusy())  # up to this number, for this reason
         self.known = 0
 
     @property
@@ -68,7 +71,7 @@ class Shipping:
     def shipped(self) -> int:
         """Every batch up to this number is on the nodes."""
         if self._under_way:
-            return self._under_way[0].records[0].batch - 1
+            return self._under_way[0].first - 1
         return self._pending[0].batch - 1 if self._pending else self.known
 
     @property
@@ -82,9 +85,16 @@ class Shipping:
         return bool(self._under_way)
 
     def learn(self, up_to: int, records: Sequence[LogRecord]) -> None:
-        """Committed since `known`: batches up to that number, of which these may not be on the nodes."""
+        """Committed since `known`, or being so: batches up to that number, of which these may not be on the nodes."""
         self._pending.extend(records)
         self.known = max(self.known, up_to)
+
+    def retract(self, number: int) -> None:
+        """The newest batch was not committed after all. What the nodes may have of it leads nowhere."""
+        if self._pending and self._pending[-1].batch == number:
+            self._pending.pop()
+        elif self._under_way and self._under_way[-1].last == number:
+            self._under_way[-1].records = self._under_way[-1].records[:-1]
 
     def find(self, records: Sequence[LogRecord]) -> None:
         """Records behind `known` that nobody ships."""
@@ -99,10 +109,14 @@ class Shipping:
         self._lose(up_to, CatalogBusy("the nodes need a snapshot of the catalog first"))
 
     def answer(self, number: int, answers: Sequence[Answer]) -> None:
-        """Deliver them when everything up to that number, which is known, is on the nodes."""
+        """Deliver them when everything up to that number, which is known and committed, is on the nodes."""
+        lost_to, error = self._lost
         if number <= self.shipped:
             for answer in answers:
                 answer.deliver()
+        elif number <= lost_to:  # before it was committed
+            for answer in answers:
+                answer.lose(error)
         else:
             self._answers.append((number, answers))
 
@@ -111,7 +125,8 @@ class Shipping:
         while self._pending and len(self._under_way) < APPENDS_MAX and not self._failed():
             append = _Append(self._next())
             self._under_way.append(append)
-            append.task = self._loop.create_task(self._append(append))
+            append.journey = asyncio.ensure_future(self._sink.append(self._catalog_id, append.records))
+            append.journey.add_done_callback(partial(self._arrived, append))
 
     def ship_by(self, seconds: float) -> None:
         """Send what is pending within so many seconds, with what comes until then."""
@@ -123,7 +138,7 @@ class Shipping:
         if self._timer is not None:
             self._timer.cancel()
         for append in self._under_way:
-            append.task.cancel()
+            append.journey.cancel()
 
     def _due(self) -> None:
         self._timer = None
@@ -141,16 +156,13 @@ class Shipping:
             records.append(self._pending.popleft())
         return records
 
-    async def _append(self, append: _Append) -> None:
-        try:
-            await self._sink.append(self._catalog_id, append.records)
-        except CatalogError as error:
-            append.error = error
-        except Exception as error:
-            log.exception("the catalog's log could not be written")
-            append.error = error
-        else:
-            append.stored = True
+    def _arrived(self, append: _Append, journey: asyncio.Future[None]) -> None:
+        if journey.cancelled():
+            return  # nobody waits any more
+        append.error = journey.exception()
+        append.stored = append.error is None
+        if append.error is not None and not isinstance(append.error, CatalogError):
+            log.error("the catalog's log could not be written", exc_info=append.error)
         self._ended()
 
     def _failed(self) -> bool:
@@ -176,12 +188,14 @@ class Shipping:
         """None of what travelled is certain, from the first on; it is sent again, later."""
         error = next(append.error for append in self._under_way if append.error is not None)
         lost = [record for append in self._under_way for record in append.records]
+        up_to = self._under_way[-1].last
         self._under_way.clear()
         self._pending.extendleft(reversed(lost))
-        self._lose(lost[-1].batch, error)
+        self._lose(up_to, error)
         self.ship_by(_AGAIN_S)
 
-    def _lose(self, up_to: int, error: Exception) -> None:
+    def _lose(self, up_to: int, error: BaseException) -> None:
+        self._lost = up_to, error
         log.warning("group commits of the catalog are not on the nodes, up to number %d: %s", up_to, error)
         while self._answers and self._answers[0][0] <= up_to:
             for answer in self._answers.popleft()[1]:

@@ -51,7 +51,7 @@ class WriteRequest:
         else:
             self.future.set_result(self.value)
 
-    def lose(self, error: Exception) -> None:
+    def lose(self, error: BaseException) -> None:
         """It is committed, and the storage nodes may not have it (S17): neither success nor failure, and a refusal
         may rest on what is not there after a loss of the catalog."""
         if self.error is None:

@@ -103,6 +103,7 @@ class Writer:
         self._state = _State.IDLE
         self._pumping = False
         self._deadline_timer: asyncio.TimerHandle | None = None
+        self._behind = False
         self._version_before = 0
         self._lent = 0.0
         self._idle_waiter: asyncio.Future[None] | None = None
@@ -231,8 +232,7 @@ class Writer:
         if not self._is_wanted():
             self._wake_finish()
             return
-        if self._replication is not None and self._replication.is_behind:
-            self._watch_deadline()
+        if self._waits_for_nodes():
             return
         if self._lock.try_acquire():
             self._run_batch()
@@ -240,6 +240,17 @@ class Writer:
         self._state = _State.LOCKING
         self._watch_deadline()
         self._thread.start(self._lock.acquire, self._locked)
+
+    def _waits_for_nodes(self) -> bool:
+        """Whether the next batch must. That has limits of its own: only what comes after it counts as waiting for the
+        lock."""
+        was_behind = self._behind
+        self._behind = self._replication is not None and self._replication.is_behind
+        if was_behind and not self._behind:
+            until = self._monotonic() + self._settings.lock_wait_s
+            for request in self._waiting:
+                request.deadline = until
+        return self._behind
 
     def _is_wanted(self) -> bool:
         """Whether there is something for a batch to do."""
@@ -263,6 +274,8 @@ class Writer:
 
     def _deadline_passed(self) -> None:
         self._deadline_timer = None
+        if self._behind:
+            return
         now = self._monotonic()
         while self._waiting and self._waiting[0].deadline <= now:
             request = self._waiting.popleft()
@@ -307,7 +320,8 @@ class Writer:
             transaction.before_commit()
             if self._replication is not None:
                 assert isinstance(transaction, RecordingTransaction)
-                self._replication.end(transaction)
+                awaited = any(not request.unshipped for request in self._batch)
+                self._replication.end(transaction, awaited=awaited)
         except _TransactionLost as lost:
             self._undo(lost.error)
         except sqlite.DriverError as error:

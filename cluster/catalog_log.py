@@ -7,18 +7,20 @@ counts when it comes. Of three nodes any two hold every entry, whichever two too
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from catalog.errors import CatalogBusy
 from catalog.log_records import LogRecord
 from cluster import wire
-from cluster.errors import LinkDown, LinkError, RemoteFault
+from cluster.errors import CallLate, LinkDown, LinkError, RemoteFault
 from cluster.link import Link
 from cluster.log_names import PIECE_BYTES, LogEntryName, piece_name
 from cluster.topology import NodeInfo, NodeSet
 from codec.block import page_checksums
 
-APPEND_S_MAX: Final = 2.0
+APPEND_S_MAX: Final = 10.0  # as for a shard: a disk that stalls is waited for
+_RETURN_S_MAX: Final = 2.0
 _RETURN_LOOK_S: Final = 0.02
 _FAILURES_TOLD: Final = 8
 _FRAME_BYTES: Final = 3 << 20
@@ -61,29 +63,20 @@ class CatalogLog:
         self._read_term = read_term
         self._append_s_max = append_s_max
         self._term = 0
-        self._last: asyncio.Future[bool] | None = None
 
     @property
     def ready(self) -> bool:
         """Whether enough nodes are connected for an append to succeed."""
         return sum(map(self._is_able, self._nodes.nodes)) >= self.copies
 
-    async def append(self, catalog_id: bytes, records: Sequence[LogRecord]) -> None:
-        """All records are synced on `copies` nodes when it returns, and so are those of the appends before that were
-        still under way. Appends may overlap; each node gets them in the order of the calls. Raises CatalogBusy: then
-        any of them may lie on any node, and may be appended again."""
-        loop = asyncio.get_running_loop()
-        before = self._last
-        mine = self._last = loop.create_future()
-        stored = False
-        try:
-            term = max(record.term for record in records)
-            await self.store(catalog_id, term, _pieces(records), self._append_s_max)
-            stored = before is None or before.done() or await asyncio.shield(before)
-        finally:
-            mine.set_result(stored)
-        if not stored:
-            raise CatalogBusy("what was committed before is not on the nodes yet")
+    def append(self, catalog_id: bytes, records: Sequence[LogRecord]) -> "asyncio.Future[None]":
+        """All records are synced on `copies` nodes when the future is done. They are on their way when it returns: on a
+        busy loop each turn costs as much as a disk does. The future fails with CatalogBusy: then any of them may lie on
+        any node, and may be appended again. Cancelling it only means that nobody waits."""
+        self._term = max(self._term, *(record.term for record in records))
+        append = _Append(self, catalog_id, list(_frames(_pieces(records))), self._append_s_max)
+        append.begin()
+        return append.done
 
     async def store(
         self, catalog_id: bytes, term: int, entries: Iterable[LogEntry], deadline_s: float
@@ -142,6 +135,70 @@ class CatalogLog:
         return unwell, node.state == _LEAVING, node.number
 
 
+class _Append:
+    """An append as it goes nearly always: to the nodes that come first, which store it. It takes no task. Whatever else
+    happens is left to a `_Store`, from the beginning, for to store something twice does no harm."""
+
+    def __init__(self, sink: CatalogLog, catalog_id: bytes, frames: list[_Frame], deadline_s: float) -> None:
+        self._sink = sink
+        self._catalog_id = catalog_id
+        self._frames = frames
+        self._deadline_s = deadline_s
+        self._missing = sink.copies
+        self._store: asyncio.Task[None] | None = None
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def begin(self) -> None:
+        chosen = self._sink.candidates()[: self._missing]
+        if len(chosen) < self._missing or len(self._frames) > 1:
+            self._begin_again()
+            return
+        (frame,) = self._frames
+        header = _header(self._catalog_id, self._sink.term, frame)
+        for number in chosen:
+            link = self._sink.link(number)
+            assert link is not None, "a candidate is linked"
+            patience_s = self._sink.patience_s(number)
+            try:
+                reply = link.call(_APPEND, header, frame.payload, self._deadline_s, patience_s)
+            except LinkError:
+                self._begin_again()
+                return
+            reply.add_done_callback(partial(self._heard, number))
+            link.flush()
+
+    def _heard(self, number: int, reply: "asyncio.Future[wire.Frame]") -> None:
+        if self._store is not None:
+            return
+        error = None if reply.cancelled() else reply.exception()
+        if reply.cancelled() or error is not None:
+            self._begin_again(number if isinstance(error, CallLate) else None)
+            return
+        self._missing -= 1
+        if not self._missing and not self.done.done():
+            self.done.set_result(None)
+
+    def _begin_again(self, late: int | None = None) -> None:
+        store = _Store(self._sink, self._catalog_id, self._frames, self._deadline_s, late)
+        self._store = asyncio.ensure_future(store.run())
+        self._store.add_done_callback(self._stored)
+        self.done.add_done_callback(self._nobody_waits)
+
+    def _stored(self, store: asyncio.Task[None]) -> None:
+        if self.done.done():
+            return
+        if store.cancelled():
+            self.done.cancel()
+        elif (error := store.exception()) is not None:
+            self.done.set_exception(error)
+        else:
+            self.done.set_result(None)
+
+    def _nobody_waits(self, _: "asyncio.Future[None]") -> None:
+        assert self._store is not None
+        self._store.cancel()
+
+
 class _Attempt(NamedTuple):
     """A node that was asked, and since when it is late."""
 
@@ -150,21 +207,31 @@ class _Attempt(NamedTuple):
 
 
 class _Store:
-    """One `store` under way."""
+    """One `store` under way. `late`: a node to ask last."""
 
-    def __init__(self, sink: CatalogLog, catalog_id: bytes, frames: list[_Frame], deadline_s: float) -> None:
+    def __init__(
+        self,
+        sink: CatalogLog,
+        catalog_id: bytes,
+        frames: list[_Frame],
+        deadline_s: float,
+        late: int | None = None,
+    ) -> None:
         self._sink = sink
+        self._late = late
         self._catalog_id = catalog_id
         self._frames = frames
         self._clock = asyncio.get_running_loop().time
-        self._until_s = self._clock() + deadline_s
+        now = self._clock()
+        self._until_s = now + deadline_s
+        self._return_until_s = now + _RETURN_S_MAX
         self._asked: dict[asyncio.Task[None], _Attempt] = {}
         self._failures: list[str] = []
         self._stored: set[int] = set()
         self._refused = False
 
     async def run(self) -> None:
-        candidates = self._sink.candidates()
+        candidates = sorted(self._sink.candidates(), key=lambda number: number == self._late)
         missing = self._sink.copies
         try:
             while missing:
@@ -173,7 +240,8 @@ class _Store:
                 for number in candidates[: missing - in_time] if missing > in_time else ():
                     candidates.remove(number)
                     self._ask(number, now)
-                if now >= self._until_s or (self._refused and not self._asked):
+                late = self._refused or now >= self._return_until_s
+                if now >= self._until_s or (late and not self._asked):
                     raise CatalogBusy(self._why())
                 if not self._asked:
                     # Too few are linked: one that was started again is so within a moment.
@@ -217,7 +285,8 @@ class _Store:
                 raise LinkDown(f"node {number} is not part of the cluster any more")
             term, left_s = self._sink.term, self._until_s - self._clock()
             replies = [
-                link.call(_APPEND, self._header(frame, term), frame.payload, left_s) for frame in self._frames
+                link.call(_APPEND, _header(self._catalog_id, term, frame), frame.payload, left_s)
+                for frame in self._frames
             ]
             try:
                 for reply in replies:
@@ -228,13 +297,14 @@ class _Store:
             else:
                 return
 
-    def _header(self, frame: _Frame, term: int) -> bytes:
-        return wire.encode(wire.AppendLog(self._catalog_id, term, frame.entries))
-
     def _why(self) -> str:
         late = [f"node {attempt.number} is late" for attempt in self._asked.values()]
         reasons = "; ".join([*self._failures, *late]) or self._sink.standing()
         return f"the catalog's log needs {self._sink.copies} nodes: {reasons}"
+
+
+def _header(catalog_id: bytes, term: int, frame: _Frame) -> bytes:
+    return wire.encode(wire.AppendLog(catalog_id, term, frame.entries))
 
 
 def _frames(entries: Iterable[LogEntry]) -> Iterator[_Frame]:

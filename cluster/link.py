@@ -216,6 +216,11 @@ class Link:
             out.append(payload)  # type: ignore[arg-type]
         return future
 
+    def flush(self) -> None:
+        """Send at once what was called for, not with all that the loop has yet to call for in this turn."""
+        if self._connection is not None:
+            self._flush(self._connection)
+
     def is_stalled(self, *, writing: bool = False) -> bool:
         """True while calls are outstanding and no reply came for a multiple of the recent slow latency (S10).
 

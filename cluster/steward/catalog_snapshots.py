@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, Self
 
@@ -108,7 +109,8 @@ class CatalogSnapshots:
         return ""
 
     async def _is_short(self, state: CatalogSnapshot, said: dict[int, wire.LogStatus], now: float) -> bool:
-        """Whether something that a restore needs is on fewer nodes than it should be, by what they list."""
+        """Whether something that a restore needs is on fewer nodes than it should be, by what they list. Batches step
+        over numbers: what is missing shows by a step that is too wide."""
         answering = frozenset(said)
         if answering == self._seen and now < self._look_due_s and self._short_since is None:
             return False
@@ -126,8 +128,10 @@ class CatalogSnapshots:
             batches[batch] = max(batches[batch], count)
         settled, self._settled_batch = self._settled_batch, max(batches, default=state.batch)
         needed = [copies[LogEntryName(SNAPSHOT, state.term, state.batch, c)] for c in range(state.chunks)]
-        needed += [batches[batch] for batch in range(state.batch + 1, settled + 1)]
-        return min(needed) < self._sink.copies
+        there = sorted(batch for batch in batches if state.batch < batch <= settled)
+        needed += [batches[batch] for batch in there]
+        steps = [after - before for before, after in pairwise([state.batch, *there])]
+        return min(needed) < self._sink.copies or max(steps, default=0) > outbox.STEP_OVER
 
     async def _names(self, number: int, state: CatalogSnapshot) -> list[LogEntryName]:
         """What a node lists from the last snapshot on; nothing when it ceases to answer."""

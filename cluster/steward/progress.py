@@ -88,6 +88,14 @@ class CatalogSnapshot(msgspec.Struct, frozen=True):
     made_ms: int = 0
 
 
+class Recoveries(msgspec.Struct, frozen=True):
+    """Row `recoveries`: how often redundancy was restored since the store was made (or this was first counted), and
+    how long that took together, each time from the loss. Events tell the same and are forgotten some day."""
+
+    count: int = 0
+    total_ms: int = 0
+
+
 PAUSE_MS_MAX: Final = 3600 * 1000
 
 
@@ -106,6 +114,7 @@ _NAMES: dict[type[msgspec.Struct], str] = {
     DrainProgress: "drain",
     RepairPause: "repair-pause",
     CatalogSnapshot: "catalog-snapshot",
+    Recoveries: "recoveries",
 }
 P = TypeVar(
     "P",
@@ -116,6 +125,7 @@ P = TypeVar(
     DrainProgress,
     RepairPause,
     CatalogSnapshot,
+    Recoveries,
 )
 
 

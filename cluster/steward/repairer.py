@@ -13,7 +13,7 @@ from catalog.errors import CatalogError, LeaseLost
 from catalog.statement import Reader
 from catalog.transaction import Transaction
 from cluster.steward import progress
-from cluster.steward.progress import RepairProgress
+from cluster.steward.progress import Recoveries, RepairProgress
 from cluster.steward.rebalance import Rebalance
 from cluster.steward.repair import Executor, Job
 from cluster.steward.services import Statuses, StewardServices
@@ -163,7 +163,8 @@ class _Report:
         if not state.active:
             return
         left = await self._survey.left(standing)
-        took_s = max(0, self._services.now_ms() - state.started_ms) / 1000
+        took_ms = max(0, self._services.now_ms() - state.started_ms)
+        took_s = took_ms / 1000
         done = msgspec.structs.replace(
             self._figures(state),
             active=False,
@@ -178,6 +179,8 @@ class _Report:
             if not left.blobs:
                 detail = f"{took_s:.1f} s, {done.done_blobs} blobs, {done.done_bytes} bytes"
                 work.record_event(tx, "redundancy-restored", detail=detail)
+                before = progress.read(tx, Recoveries) or Recoveries()
+                progress.write(tx, Recoveries(before.count + 1, before.total_ms + took_ms))
 
         await self._tenure.write(write)
         self._state = done

@@ -25,12 +25,13 @@ class Node:
         self.catalog_id = b""
         self.term = 0
         self.entries: dict[Name, bytes] = {}
+        self.rotten: set[Name] = set()  # listed, and can't be read
 
     def names(self) -> list[Name]:
         return sorted(self.entries)
 
     def read(self, name: Name) -> bytes:
-        if name not in self.entries:
+        if name not in self.entries or name in self.rotten:
             raise LogUnreadable(f"{self.what}: {name}")
         return self.entries[name]
 
@@ -58,7 +59,8 @@ class Nodes:
         if self.refused:
             self.refused -= 1
             raise CatalogBusy("a test refuses it")
-        for node in (self.all[turn % 3], self.all[(turn + 1) % 3]):
+        count = len(self.all)
+        for node in (self.all[turn % count], self.all[(turn + 1) % count]):
             for record in records:
                 node.add(catalog_id, Name(BATCH, record.term, record.batch, 0), record.payload)
 

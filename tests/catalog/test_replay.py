@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pysqlite3.dbapi2 as driver
 import pytest
 
 from catalog import access_keys, backup, buckets, engine, leases, objects, outbox, replay, snapshots, work
+from catalog import nodes as node_rows
 from catalog.batch_records import changes_of, header_of, pack
 from catalog.engine import Catalog
 from catalog.errors import BucketExists, CatalogFailed, CatalogRefused
 from catalog.leases import LeaseWatch
+from tests.catalog.contents import contents, same
 from tests.catalog.making import CLUSTER_ID, Clock, fail_on_fatal, put, small_settings
 from tests.catalog.nodes_log import Name, Node, Nodes
-
-_OWN = ("outbox", "alembic_version")
 
 
 @pytest.fixture
@@ -50,28 +49,6 @@ async def opened(path: Path, clock: Clock, nodes: Nodes | None, copies: int = 2)
         yield catalog
     finally:
         await catalog.close()
-
-
-def contents(path: Path) -> dict[str, list[Any]]:
-    """Every row of every table but those that are the file's own, without what `renew` changes."""
-    connection = driver.connect(path)
-    try:
-        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {
-            table: sorted(connection.execute(f"SELECT * FROM {table}").fetchall(), key=repr)
-            for table in tables
-            if table not in _OWN
-        }
-    finally:
-        connection.close()
-
-
-def same(lost: dict[str, list[Any]], found: dict[str, list[Any]]) -> None:
-    """What was restored is what was lost, and the traces of the restore."""
-    for table in ("meta", "leases", "events", "progress", "sqlite_sequence"):
-        for rows in (lost, found):
-            rows.pop(table, None)
-    assert found == lost
 
 
 async def _work(catalog: Catalog, clock: Clock, rounds: int = 6) -> int:
@@ -198,6 +175,89 @@ async def test_s17_a_gap_is_told_and_never_passed_over(path: Path, clock: Clock,
     assert not restored.exists()
     report = replay.restore_from_log(nodes.all, restored, past_gaps=True, clock=clock)
     assert report.batch == newest - 2
+
+
+@pytest.mark.parametrize("of_snapshot", [False, True])
+async def test_s17_what_is_there_and_unreadable_is_never_passed_over(
+    path: Path, clock: Clock, restored: Path, *, of_snapshot: bool
+) -> None:
+    """The only copy of the newest batch, or of a chunk of the snapshot that took the place of all before it, is rotten;
+    what an older state leads from is whole. Red when the restore takes what it can't read for not there: it went back
+    to the older state without a word."""
+    nodes = Nodes()
+    async with opened(path, clock, nodes) as catalog:
+        bucket = await _work(catalog, clock, 1)
+        away = Node("away")
+        for node in nodes.all:
+            for name in node.names():
+                away.add(node.catalog_id, name, node.entries[name])
+        await put(catalog, bucket, b"k")
+        catalog_id = (await catalog.meta()).catalog_id
+        made = await asyncio.to_thread(snapshots.make_snapshot, path)
+    batch, term, chunks = made[0], made[1], list(made[2])
+    here = Node("here")
+    if of_snapshot:
+        here.add(catalog_id, newest := Name(1, term, batch, 0), chunks[0])
+    else:
+        here.add(catalog_id, newest := Name(0, term, batch, 0), b"not to be had")
+    here.rotten = {newest}
+    with pytest.raises(CatalogRefused, match=f"batch {batch} of term {term} is there"):
+        replay.restore_from_log([here, away], restored, clock=clock)
+    report = replay.restore_from_log([here, away], restored, past_gaps=True, clock=clock)
+    assert report.batch == batch - 1
+
+
+async def test_s17_two_histories_under_one_term_are_not_mixed(
+    path: Path, clock: Clock, restored: Path
+) -> None:
+    """The catalog's file was copied, and the copy put in its place by hand: it goes on under the same term, and its
+    batches take the names of others, on two nodes of three. Red when the first copy of a batch is taken: the restore
+    gave a state that never was."""
+    nodes = Nodes()
+    async with opened(path, clock, nodes) as catalog:
+        bucket = await _work(catalog, clock, 1)
+        await asyncio.to_thread(backup.backup, path, restored)
+        for number in range(8):
+            await put(catalog, bucket, b"before%d" % number)
+    async with opened(restored, clock, nodes) as catalog:
+        for number in range(7):
+            await put(catalog, bucket, b"after%d" % number)
+    with pytest.raises(CatalogRefused, match="two different batches"):
+        replay.restore_from_log(nodes.all, restored.with_name("again.sqlite"), clock=clock)
+
+
+async def test_s17_too_few_nodes_may_not_have_the_newest_part(
+    path: Path, clock: Clock, restored: Path
+) -> None:
+    """One that was away has a whole log that ends too early. Red when one of three, or two of four, are enough."""
+    nodes = Nodes()
+    async with opened(path, clock, nodes) as catalog:
+        for number in range(1, 4):
+            await catalog.write(partial(_register, number=number))
+        early = Node("early")
+        for node in nodes.all:
+            for name, payload in node.entries.items():
+                early.add(node.catalog_id, name, payload)
+        await catalog.write(partial(work.record_event, kind="test", detail="late"))
+    with pytest.raises(CatalogRefused, match="it takes 2"):
+        replay.restore_from_log([early], restored, clock=clock)
+    assert not restored.exists()
+    replay.restore_from_log(nodes.all[:2], restored, clock=clock)
+    restored.unlink()
+    replay.restore_from_log([early], restored, past_gaps=True, clock=clock)
+    async with opened(path, clock, nodes) as catalog:
+        await catalog.write(partial(_register, number=4))
+    restored.unlink()
+    with pytest.raises(CatalogRefused, match="it takes 3"):
+        replay.restore_from_log(nodes.all[:2], restored, clock=clock)
+
+
+def _register(tx: Any, *, number: int) -> None:
+    node_id = number.to_bytes(16, "big")
+    row = node_rows.register(
+        tx, node_id=node_id, name=f"n{number}", region="r", zone="", host="h", port=number
+    )
+    node_rows.set_state(tx, row.number, node_rows.UP)
 
 
 async def test_s17_a_batch_that_does_something_else_ends_the_restore(

@@ -57,11 +57,11 @@ def connect(running: RealNodes) -> NodeSet:
 async def linked(nodes: RealNodes) -> AsyncIterator[NodeSet]:
     """Links to `nodes`, all up."""
     async with connect(nodes) as node_set:
-        assert await node_set.wait_up(10) == 3
+        assert await node_set.wait_up(30) == 3
         yield node_set
 
 
-async def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
     """Wait until `condition` holds."""
     try:
         async with asyncio.timeout(seconds):

@@ -229,14 +229,14 @@ class World:
         """Wait until the node is connected."""
         link = self.nodes.link(number)
         assert link is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await link.wait_up()
 
     async def down(self, number: int) -> None:
         """Wait until the node is known to be gone."""
         link = self.nodes.link(number)
         assert link is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while link.up:
                 await asyncio.sleep(0.002)
 

@@ -139,32 +139,6 @@ async def test_a_late_answer_counts_when_there_is_no_other_node(own_nodes: RealN
     assert await held(own, (1, 2)) == {1: [1, 2], 2: [1, 2]}
 
 
-async def test_no_append_is_done_before_one_that_came_earlier(own_nodes: RealNodes, own: NodeSet) -> None:
-    """With a gap a restore would end before it.
-
-    Red when an append does not wait for those under way.
-    """
-    sink = sink_of(own, copies=3)
-    await sink.append(CATALOG, [made(1)])
-    own_nodes[1].freeze()
-    order: list[int] = []
-
-    async def append(batch: int, copies: int) -> None:
-        sink.copies = copies  # type: ignore[misc]
-        await sink.append(CATALOG, [made(batch)])
-        order.append(batch)
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(append(2, 3))
-        await asyncio.sleep(0)
-        sent = group.create_task(append(3, 1))
-        while 3 not in await held_by(own, 2):
-            await asyncio.sleep(0.002)
-        assert not sent.done()
-        own_nodes[1].thaw()
-    assert order == [2, 3]
-
-
 async def test_s18_a_catalog_that_was_restored_elsewhere_is_refused(own: NodeSet) -> None:
     """Two nodes obey a higher term: unless our own catalog knows it too, it is not ours any more.
 
@@ -186,8 +160,12 @@ async def test_s18_a_catalog_that_was_restored_elsewhere_is_refused(own: NodeSet
 async def test_a_large_batch_comes_in_pieces(own_nodes: RealNodes, own: NodeSet) -> None:
     big = made(1, 5 * PIECE_BYTES + 17)
     await sink_of(own).append(CATALOG, [big, made(2)])
-    own_nodes[1].kill()
-    with DirectoryLogSource(own_nodes[1].directory) as source:
+    found = await held(own)
+    holder = next(
+        n for n, batches in found.items() if batches == [1] * 6 + [2]
+    )  # of slow ones it may be the third
+    own_nodes[holder].kill()
+    with DirectoryLogSource(own_nodes[holder].directory) as source:
         assert source.names() == [name(1), name(2)]
         assert source.read(name(1)) == big.payload
 

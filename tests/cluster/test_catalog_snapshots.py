@@ -204,6 +204,23 @@ async def test_a_log_that_lies_on_one_node_only_is_replaced_by_a_snapshot_on_two
     assert len(ward.snapshots) == 2
 
 
+async def test_numbers_that_were_stepped_over_are_not_missed(ward: Ward) -> None:
+    """But what is missing is. Red when a number without a batch counts as lost: with two processes that write, another
+    snapshot was made each minute."""
+    await ward.step()
+    for _ in range(4):
+        ward.batch += 1
+        await ward.commit(1)
+    for _ in range(4):
+        await ward.step(120)
+    assert len(ward.snapshots) == 1
+    ward.batch += 2
+    await ward.commit(1)
+    for _ in range(4):
+        await ward.step(120)
+    assert len(ward.snapshots) == 2
+
+
 async def test_a_holder_that_comes_back_in_time_costs_nothing(own_nodes: RealNodes, ward: Ward) -> None:
     """Red when a shortage is acted on at once."""
     await ward.step()

@@ -113,7 +113,7 @@ async def test_a_dead_node_is_suspect_then_down_then_up(ward: Ward, own_nodes: R
     own_nodes[2].start()
     link = ward.nodes.link(2)
     assert link is not None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await link.wait_up()
     assert await ward.states() == ["up", "up", "up"]
     assert await ward.events() == [

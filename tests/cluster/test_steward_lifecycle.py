@@ -331,6 +331,6 @@ async def test_a_version_whose_parts_are_missing_does_not_keep_the_steward_busy(
     await world.put(b"other", STRIPE)
     await _set_rules(world, _rule(transitions=(Transition(REDUCED, 1),)))
     await _pass_days(world, 3)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await _drive(Lifecycle(_services(world), await world.tenure()))
     assert (await _object(world, b"other")).attributes.storage_class == REDUCED

@@ -121,7 +121,7 @@ async def inventory(info: NodeInfo, blob_id: bytes) -> set[tuple[int, int, int]]
     async with Link(
         info.address, secret=SECRET, cluster_id=CLUSTER_ID, node_id=info.node_id, role=wire.Role.STEWARD
     ) as link:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await link.wait_up()
         after, more = b"", True
         while more:

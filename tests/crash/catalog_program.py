@@ -1,4 +1,5 @@
-"""What the catalog's crash test records: creation, writes one after another and side by side, a checkpoint.
+"""What the catalog's crash test records: creation, writes one after another and side by side, a checkpoint; its log
+goes to two nodes, which a crash of the catalog's machine leaves as they are.
 
 python -m tests.crash.catalog_program DIRECTORY MARKS SEED
 """
@@ -8,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 from catalog import buckets, objects
 from catalog.engine import Catalog, CatalogSettings, create
+from catalog.log_records import LogRecord
 from catalog.model import Attributes, NewBlob
 from catalog.transaction import Transaction
 
 CLUSTER_ID = b"crash states 016"
-SETTINGS = CatalogSettings(ballast_bytes=1 << 12, wal_bytes_max=64 << 10)
+SETTINGS = CatalogSettings(ballast_bytes=1 << 12, wal_bytes_max=64 << 10, copies=2)
+NODES = 2
+_TRAVEL_S = 0.004
 KEYS = 12
 ROUNDS = 14
 
@@ -32,11 +37,28 @@ def blob_of(key: int, version: int) -> NewBlob:
     return NewBlob(id=blob_id, size=10, k=2, m=1, stripe_bytes=1 << 20, nodes=(1, 2, 3), stripes=1)
 
 
+class MarkedNodes:
+    """A `LogSink`: what a node has is a mark. Records travel for a while, and reach one node before the other."""
+
+    ready = True
+
+    def __init__(self, marks: int) -> None:
+        self._marks = marks
+
+    async def append(self, catalog_id: bytes, records: Sequence[LogRecord]) -> None:
+        for node in range(NODES):
+            await asyncio.sleep(_TRAVEL_S)
+            for record in records:
+                where = node, record.term, record.batch
+                os.write(self._marks, b"stored %d %d %d %s\n" % (*where, record.payload.hex().encode()))
+
+
 async def main(directory: Path, marks: int, random: Random) -> None:
     path = directory / "catalog.sqlite"
     create(path, cluster_id=CLUSTER_ID, nodes_hold_data=False, settings=SETTINGS)
     catalog = Catalog.open(path, SETTINGS)
     await catalog.start()
+    catalog.replicate_to(MarkedNodes(marks))
     bucket = await catalog.write(lambda tx: buckets.create(tx, name="bucket", owner="o", region="us-east-1"))
     os.write(marks, b"made\n")
 
@@ -63,9 +85,13 @@ async def main(directory: Path, marks: int, random: Random) -> None:
         await catalog.write(lambda tx: objects.delete(tx, bucket_id=bucket.id, key=b"key-%d" % key))
         os.write(marks, b"done %d 0\n" % key)
 
+    async def change(key: int, version: int, chance: float) -> None:
+        await asyncio.sleep(chance * 4 * _TRAVEL_S)  # some of them while others travel
+        await (delete if chance < 0.25 else put)(key, version)
+
     for version in range(1, ROUNDS + 1):
         keys = random.sample(range(KEYS), random.randint(1, 6))
-        await asyncio.gather(*((delete if random.random() < 0.25 else put)(key, version) for key in keys))
+        await asyncio.gather(*(change(key, version, random.random()) for key in keys))
     await catalog.close()
     os.write(marks, b"closed\n")
 

@@ -83,6 +83,7 @@ SETTINGS = CatalogSettings(
     cache_bytes=1 << 20,
     wal_bytes_max=1 << 40,  # no checkpoint: the lock is never held between two callbacks
     grace_ms=GRACE_MS,
+    copies=2,
 )
 
 

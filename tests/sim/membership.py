@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from catalog import leases, outbox, placements
 from catalog import nodes as node_rows
-from catalog import placements
 from catalog.errors import CatalogError
 from catalog.statement import Reader
 from catalog.transaction import Transaction
@@ -95,6 +95,14 @@ class Membership:
             self._note(f"{node.name} is removed")
             self._end(node, False)
         return removed
+
+    async def allow_orphans(self) -> None:
+        """`orphans allow`."""
+        await self._command(leases.allow_orphans)
+
+    async def want_snapshot(self) -> None:
+        """Have the steward make a snapshot of the catalog now."""
+        await self._command(lambda tx: outbox.want_snapshot(tx, outbox.position(tx).batch + 1))
 
     def _enough_without(self, reader: Reader, node: SimNode) -> bool:
         rows = node_rows.list_nodes(reader)

@@ -15,13 +15,14 @@ from cluster.placement import copies
 from codec.block import BlockKey, header_bytes, pack_key
 from codec.geometry import Geometry
 from tests.cluster.node.memory_disk import Trap
+from tests.sim.catalog_loss import CatalogLoss
 from tests.sim.clocks import WallClocks
 from tests.sim.loop import SimLoop
 from tests.sim.membership import Membership
 from tests.sim.network import Network
 from tests.sim.node import SimNode
 from tests.sim.processes import Service, SimFront, SimSteward
-from tests.sim.truth import Truth
+from tests.sim.truth import Truth, Violation
 
 _NODES_MAX = 8
 _JUMPS_S = (2, 15, 90, 3600, 3 * 86400)
@@ -51,8 +52,12 @@ class Nemesis:
         truth: Truth,
         clocks: WallClocks,
         membership: Membership,
+        catalog_loss: CatalogLoss,
         note: Callable[[str], None],
+        fail: Callable[[Exception], None],
     ) -> None:
+        self._catalog_loss = catalog_loss
+        self._fail = fail
         self._membership = membership
         self._clocks = clocks
         self._troubles: list[_Trouble] = []
@@ -91,6 +96,8 @@ class Nemesis:
             (1, self._add_node),
             (1, self._remove_node),
             (2, self._jump_clocks),
+            (4, self._lose_catalog),
+            (1, self._want_snapshot),
         ]
         self._tasks: list[asyncio.Task[None]] = []
         for node in nodes:
@@ -407,6 +414,25 @@ class Nemesis:
         if node is not None and node.number not in self._truth.lost:
             await self._membership.set_state(node, "up")
         self._draining = None
+
+    # -- the catalog -------------------------------------------------------------------------------------------
+
+    async def _lose_catalog(self) -> None:
+        """What was answered is there again; orphans are collected again when the operator says so (S18)."""
+        try:
+            if not self._catalog_loss.strike():
+                return
+        except Violation as violation:
+            self._fail(violation)
+            return
+        with self._trouble():
+            for service in (*self._fronts, *self._stewards):
+                await self._revive(service)
+            await self._membership.allow_orphans()
+
+    async def _want_snapshot(self) -> None:
+        """In the middle of everything."""
+        await self._membership.want_snapshot()
 
     # -- clocks ----------------------------------------------------------------------------------------------
 

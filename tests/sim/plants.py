@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any, Final
 
 from catalog import work
+from catalog.errors import CatalogBusy
+from catalog.log_chain import Chain, Log
 from cluster import wire
+from cluster.catalog_log import CatalogLog
 from cluster.errors import LinkError
 from cluster.ledger import Ledger
 from cluster.node.commit import Committer
 from cluster.node.group import Write
 from cluster.node.records import Records
 from cluster.node.segment import segment_path
+from cluster.steward.catalog_snapshots import CatalogSnapshots
 from cluster.steward.mend import Mender
 from codec.block import BlockKey, Buffer, pack_key
 from tests.sim.catalogs import GRACE_MS
@@ -127,10 +131,60 @@ def collect_early() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def answer_unshipped() -> Iterator[None]:
+    """A group commit is answered before the nodes have its record (S17)."""
+    append = CatalogLog.append
+
+    async def append_later(self: CatalogLog, catalog_id: bytes, records: Any) -> None:
+        async def later() -> None:
+            await asyncio.sleep(2.0)
+            with suppress(CatalogBusy):
+                await append(self, catalog_id, records)
+
+        asyncio.ensure_future(later()).add_done_callback(lambda _: None)
+
+    with _replaced(CatalogLog, "append", append_later):
+        yield
+
+
+@contextmanager
+def trim_early() -> Iterator[None]:
+    """The log is trimmed as soon as one node has the snapshot that takes its place (S17)."""
+    ship = CatalogSnapshots._ship
+
+    async def ship_to_one(self: CatalogSnapshots, *arguments: Any) -> Any:
+        sink = self._sink
+        self._sink = CatalogLog(sink._nodes, 1, read_term=sink._read_term)
+        try:
+            return await ship(self, *arguments)
+        finally:
+            self._sink = sink
+
+    with _replaced(CatalogSnapshots, "_ship", ship_to_one):
+        yield
+
+
+@contextmanager
+def snapshot_alone() -> Iterator[None]:
+    """A restore takes the newest snapshot without what follows it (S17)."""
+
+    def only_snapshots(self: Log, *, past_gaps: bool) -> Chain:
+        self._batches.clear()
+        return chain(self, past_gaps=past_gaps)
+
+    chain = Log.chain
+    with _replaced(Log, "chain", only_snapshots):
+        yield
+
+
 PLANTS: Final = {
     "ack-before-sync": ack_before_sync,
     "drop-first": drop_first,
     "trust-memory": trust_memory,
     "forget-incarnation": forget_incarnation,
     "collect-early": collect_early,
+    "answer-unshipped": answer_unshipped,
+    "trim-early": trim_early,
+    "snapshot-alone": snapshot_alone,
 }

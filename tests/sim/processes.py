@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from catalog import lookup
+from catalog import lookup, snapshots
 from catalog import nodes as node_rows
 from catalog.engine import Catalog
 from cluster import wire
@@ -24,7 +24,7 @@ from cluster.stripe_read import ReaderSettings
 from cluster.topology import NodeInfo, NodeSet
 from codec.geometry import Geometry
 from compose.fault_reporter import FaultReporter
-from compose.wiring import follow_nodes
+from compose.wiring import catalog_log, follow_nodes
 from s3front.blob_store import new_blob
 from tests.sim.catalogs import close_catalog, open_catalog
 from tests.sim.clocks import WallClocks
@@ -102,6 +102,7 @@ class Service:
         self.nodes = NodeSet(infos, {info.number: self._link(info) for info in infos}, new_link=self._link)
         await self.nodes.start()
         self.following = asyncio.ensure_future(follow_nodes(self.nodes, self.catalog, rows, 2.0))
+        self.log = catalog_log(self.catalog, self.nodes)
         await self._serve()
 
     def _link(self, info: NodeInfo) -> Link:
@@ -223,6 +224,8 @@ class SimSteward(Service):
             monotonic=loop.time,
             now_ms=self.now_ms,
             random=self.chance.randbytes,
+            catalog_log=self.log,
+            make_snapshot=snapshots.make_snapshot,
         )
         self.working = asyncio.ensure_future(worker.run(services, asyncio.Event()))
         self.working.add_done_callback(self._ended)

@@ -82,7 +82,7 @@ def _side_by_side(jobs: int, seed: int) -> int:
 
 def _many(arguments: argparse.Namespace, workshop: world.Workshop) -> int:
     began = time.monotonic()
-    played = failed = steps = requests = refused = commits = moves = 0
+    played = failed = steps = requests = refused = commits = moves = restores = 0
     virtual_s = 0.0
     seed = arguments.seed
     while time.monotonic() - began < arguments.seconds and played < arguments.schedules:
@@ -94,6 +94,7 @@ def _many(arguments: argparse.Namespace, workshop: world.Workshop) -> int:
         refused += result.refused
         commits += result.commits
         moves += result.moves
+        restores += result.restores
         virtual_s += result.virtual_s
         if played % _COLLECT_EVERY == 0:
             gc.collect()
@@ -109,7 +110,7 @@ def _many(arguments: argparse.Namespace, workshop: world.Workshop) -> int:
     print(
         f"{played} schedules in {took_s:.1f} s ({rate:.0f} a minute), seeds {arguments.seed}-{result.seed}:"
         f" {requests} requests ({refused} refused), {commits} commits counted from the disks, {moves} moves,"
-        f" {steps} events, {virtual_s / 3600:.1f} hours of virtual time, {failed} failed"
+        f" {restores} catalogs restored, {steps} events, {virtual_s / 3600:.1f} hours of virtual time, {failed} failed"
     )
     return 1 if failed else 0
 

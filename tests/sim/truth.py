@@ -70,6 +70,20 @@ class Truth:
 
     # -- the catalog -----------------------------------------------------------------------------------------
 
+    def catalog_gone(self) -> None:
+        """Close the file: it is about to be removed."""
+        self._cursor.connection.close()
+
+    def catalog_back(self, connection: Any) -> None:
+        """It was restored from what the nodes had. What nobody was told of may be gone, and its blocks with it, at any
+        time; numbers of placements may name others."""
+        self._cursor = connection.cursor()
+        self._placements = {0: ()}
+        self._seen = {}
+        before = self.blobs
+        self.look()
+        self._grace.cut_short.update(before.keys() - self.blobs.keys())
+
     def _rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return self._cursor.execute(query, parameters).fetchall()  # type: ignore[no-any-return]
 

@@ -20,6 +20,7 @@ import pysqlite3.dbapi2 as driver
 
 from cluster.steward.services import StewardSettings
 from codec.geometry import Geometry
+from tests.sim.catalog_loss import CatalogLoss
 from tests.sim.catalogs import GRACE_MS, copy_template, make_template
 from tests.sim.clients import KEYS, Clients, put
 from tests.sim.clocks import WallClocks
@@ -79,6 +80,7 @@ class Result:
     refused: int
     commits: int
     moves: int
+    restores: int
     virtual_s: float
 
 
@@ -193,10 +195,10 @@ class World:
         self._folder = folder
         self.nodes = [self._new_node(number) for number in range(1, shape.nodes + 1)]
         self._gone: list[SimNode] = []
-        self._connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
+        connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
         self.clocks = WallClocks(loop)
         self.grace = GraceWatch(loop, self.clocks, GRACE_MS)
-        self.truth = Truth(self._connection, self.nodes, self.grace)
+        self.truth = Truth(connection, self.nodes, self.grace)
         for node in self.nodes:
             self._watch(node)
         around = Surroundings(
@@ -222,6 +224,15 @@ class World:
             may_fail=self._may_fail,
             cut_short=self.grace.cut_short.__contains__,
         )
+        self.catalog_loss = CatalogLoss(
+            loop,
+            random.Random(f"{seed} catalog"),
+            path=path,
+            services=[*self.fronts, *self.stewards],
+            nodes=self.nodes,
+            truth=self.truth,
+            note=self.note,
+        )
         self.nemesis = Nemesis(
             loop,
             random.Random(f"{seed} nemesis"),
@@ -238,7 +249,9 @@ class World:
                 end=self._end_node,
                 note=self.note,
             ),
+            catalog_loss=self.catalog_loss,
             note=self.note,
+            fail=self.fail,
         )
         self._quiet_since = float("inf")
 
@@ -330,6 +343,7 @@ class World:
             self.clients.refused,
             self.truth.commits,
             self.truth.moves,
+            self.catalog_loss.restored,
             self.loop.now,
         )
 
@@ -422,4 +436,4 @@ class World:
             service.close()
         for node in (*self.nodes, *self._gone):
             node.close()
-        self._connection.close()
+        self.truth.catalog_gone()
