@@ -36,6 +36,10 @@ class CatalogSettings(Struct, frozen=True):
     """Limits and sizes of one process's catalog."""
 
     lock_wait_s: float = 2.0
+    """How long a write waits for its turn at the file."""
+    server_wait_s: float = 8.0
+    """And how long for PostgreSQL: longer than the server's disk stalls in a commit under load, and than the 4 s after
+    which a process that froze in a transaction loses its rows."""
     waiting_writes_max: int = 4096
     waiting_reads_max: int = 1024
     abandoned_blobs_max: int = 16_384

@@ -165,6 +165,10 @@ class TooManyEncryptionKeys(CatalogError):
         super().__init__(f"there are {keys_max} of them, and no more are possible")
 
 
+class TextRefused(CatalogError):
+    """A text holds what not every database can store: a NUL character."""
+
+
 class CatalogBusy(CatalogError):
     """Too many writes wait, or the file lock was not had in time (S16, P8): 503 SlowDown."""
 

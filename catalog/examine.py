@@ -59,7 +59,7 @@ def examine(path: Path, *, read_bytes_max: int) -> Examination:
                 file_bytes,
                 log_bytes,
                 faults,
-                _newest_ms(reader) if known else 0,
+                newest_ms(reader) if known else 0,
                 list_nodes(reader) if known else (),
             )
         finally:
@@ -74,6 +74,7 @@ def _faults(connection: object) -> list[str]:
     return [row[0] for row in rows if row[0] != "ok"]
 
 
-def _newest_ms(reader: Reader) -> int:
+def newest_ms(reader: Reader) -> int:
+    """The latest moment that a catalog of this release knows of; 0 for none."""
     moments = [*reader.rows(_CLOCK), *reader.rows(_NEWEST_EVENT, (1,))]
     return max((row[0] for row in moments), default=0)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, cast
 
 import psycopg
@@ -19,11 +21,13 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.pool import NullPool
 
 from catalog import statement
-from catalog.errors import CatalogBusy, CatalogRefused
-from catalog.statement import Reader
+from catalog.errors import CatalogBusy, CatalogRefused, TextRefused
+from catalog.statement import Reader, Value
 
 log = logging.getLogger(__name__)
 
+APPLICATION = "trivet"
+"""What the server's list of connections calls ours."""
 DriverError: type[Exception] = psycopg.Error
 
 _CONFLICTS = {"40001", "40P01", "55P03"}
@@ -34,18 +38,24 @@ _STANDBY = "25006"
 # Class 08: the connection; 53300: no connection left; 57P0x: shut down.
 _LOST = ("08", "53300", "57P0")
 
-_CONNECT_WAIT_S = 2
+# Starting a connection's process takes its time on a machine that is busy.
+_CONNECT_WAIT_S = 5
 _UNANSWERED_MS = 5000
 _RETRY_PAUSE_S = 0.25
 _STATEMENTS_PREPARED = 512
+_NO_TEXT = "\x01\ufdd0"
 # Tables of a few rows are read by their index too: a sequential scan locks the whole relation against writers (SSI).
 # That makes what has no index look so dear that it would be compiled first (13 ms for the one row of `meta`).
 _POSTGRES_ONLY = "SET enable_seqscan = off; SET jit = off"
 # A process whose machine is gone must not keep others from its rows for longer than they wait.
 _NO_ABANDONED_LOCKS = (
-    "SET idle_in_transaction_session_timeout = '4s'; SET lock_timeout = '1s'; SET tcp_user_timeout = '5s'; "
+    "SET idle_in_transaction_session_timeout = '4s'; SET tcp_user_timeout = '5s'; "
     "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3"
 )
+# A batch that meets a row of another's open transaction is evaluated again in any case once that commits, so there is
+# nothing to wait for with rows of one's own held; two that wait for each other would do so until the server looks for
+# deadlocks, after a second. Both must not give up at the same moment.
+_LOCK_WAIT_MS = (50, 150)
 _KEPT_SYNCHRONOUS = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
@@ -92,6 +102,18 @@ class _WholeNumberText(NumericLoader):
         return int(super().load(data))
 
 
+def _without_nul(query: str, params: Sequence[Value]) -> list[Value]:
+    """Parameters that the server takes, for a statement that compares with a text that has a NUL: no text in it has,
+    so nothing is equal. In its place stands what nobody stores, and what sorts as it would. Raises TextRefused when it
+    is to be stored."""
+    stored = 0
+    if not query.startswith(("SELECT", "DELETE")):
+        stored = (query.rpartition("WHERE")[0] if query.startswith("UPDATE") else query).count("%s")
+    if any(isinstance(value, str) and "\0" in value for value in params[:stored]):
+        raise TextRefused("a text with a NUL character can't be stored")
+    return [value.replace("\0", _NO_TEXT) if isinstance(value, str) else value for value in params]
+
+
 class Cursor(psycopg.Cursor[tuple[Any, ...]]):
     """A cursor that takes and gives values as the server stores them, and knows whether it has changed anything."""
 
@@ -102,9 +124,13 @@ class Cursor(psycopg.Cursor[tuple[Any, ...]]):
         self.format = psycopg.pq.Format.BINARY
 
     def execute(self, query: Any, params: Any = (), **kwargs: Any) -> Cursor:
-        """As of a DBAPI cursor."""
+        """As of a DBAPI cursor. Raises TextRefused for a text with a NUL that would be stored."""
         if not query.startswith("SELECT"):
             self.wrote = True
+        for value in params:
+            if value.__class__ is str and "\0" in value:
+                params = _without_nul(query, params)
+                break
         super().execute(query, params, **kwargs)
         return self
 
@@ -166,11 +192,13 @@ class Postgres:
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
-            "application_name": "trivet",
+            "application_name": APPLICATION,
             "target_session_attrs": "read-write",
         }
-        connection = psycopg.connect(**(defaults | self._given), autocommit=True, prepare_threshold=1)
+        given = defaults | self._given | {"client_encoding": "UTF8"}
+        connection = psycopg.connect(**given, autocommit=True, prepare_threshold=1)
         try:
+            self._refuse_encoding(connection.info.parameter_status("server_encoding"))
             connection.prepared_max = _STATEMENTS_PREPARED
             adapters = connection.adapters
             # One type for all integers: otherwise each size of each of them would be a prepared statement of its own.
@@ -180,11 +208,21 @@ class Postgres:
             # P1: a commit is on the disk when it is answered, whatever the server's own default.
             connection.execute(_KEPT_SYNCHRONOUS, prepare=False)
             if _is_postgres(connection):
-                connection.execute(f"{_POSTGRES_ONLY}; {_NO_ABANDONED_LOCKS}", prepare=False)
+                wait_ms = random.randint(*_LOCK_WAIT_MS)  # noqa: S311 - any will do
+                settings = f"{_POSTGRES_ONLY}; {_NO_ABANDONED_LOCKS}; SET lock_timeout = {wait_ms}"
+                connection.execute(settings.encode(), prepare=False)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _refuse_encoding(self, encoding: str | None) -> None:
+        """Text of any language goes in and comes back as it was, in the order of its bytes, in UTF-8 only."""
+        if encoding not in {"UTF8", None}:
+            raise CatalogRefused(
+                f"the database {self.name} has the encoding {encoding}, Trivet needs UTF8: make another with "
+                "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and name that one"
+            )
 
     def engine(self, connection: psycopg.Connection[Any]) -> sa.Engine:
         """A SQLAlchemy engine over one open connection, which it closes, for a migration."""

@@ -135,7 +135,7 @@ class PostgresCatalog(Catalog):
         self._writer = PostgresWriter(
             link=Link(self._database),
             settings=WriterSettings(
-                lock_wait_s=settings.lock_wait_s,
+                server_wait_s=settings.server_wait_s,
                 waiting_writes_max=settings.waiting_writes_max,
                 abandoned_blobs_max=settings.abandoned_blobs_max,
                 batch_writes_max=settings.batch_writes_max,

@@ -39,9 +39,10 @@ _DUPLICATES_MAX = 3
 
 
 class WriterSettings(Struct, frozen=True):
-    """Limits of the writer. `answer_wait_s`: what the server has not answered by then counts as lost."""
+    """Limits of the writer. `server_wait_s`: a request that was not begun by then, or met others until then, is
+    refused. `answer_wait_s`: what the server has not answered for so much longer counts as lost."""
 
-    lock_wait_s: float
+    server_wait_s: float
     waiting_writes_max: int
     abandoned_blobs_max: int
     batch_writes_max: int
@@ -141,7 +142,7 @@ class PostgresWriter:
     def _request(
         self, function: Callable[[Transaction], Any], *, blob: NewBlob | None, frees: bool
     ) -> WriteRequest:
-        deadline = self._monotonic() + self._settings.lock_wait_s
+        deadline = self._monotonic() + self._settings.server_wait_s
         return WriteRequest(
             function, blob=blob, frees=frees, future=self._loop.create_future(), deadline=deadline
         )
@@ -197,9 +198,9 @@ class PostgresWriter:
             self._clearing(self._abandoned[index], self._loop.create_future()) for index in range(count)
         ]
         self._at_work = True
-        patience_s = self._settings.lock_wait_s + self._settings.answer_wait_s
+        patience_s = self._settings.server_wait_s + self._settings.answer_wait_s
         self._overdue_timer = self._loop.call_later(patience_s, self._link.sever)
-        self._batches.put(_Batch(requests, garbage, self._monotonic() + self._settings.lock_wait_s))
+        self._batches.put(_Batch(requests, garbage, self._monotonic() + self._settings.server_wait_s))
 
     def _watch_deadline(self) -> None:
         if self._deadline_timer is None and self._waiting:
@@ -230,7 +231,7 @@ class PostgresWriter:
                 blob = self._abandoned.popleft()
                 if request.error is not None:
                     log.error("blob %s is left to orphan collection", blob.id.hex(), exc_info=request.error)
-        elif batch.garbage:
+        if batch.full or (batch.garbage and not batch.committed):
             # It must not be tried without a pause.
             self._garbage_due = self._monotonic() + _GARBAGE_PAUSE_S
             self._loop.call_later(_GARBAGE_PAUSE_S, self._pump_soon)
@@ -273,9 +274,11 @@ class PostgresWriter:
             except _Full as error:
                 if not batch.full:
                     batch.full = True
+                    # What frees space passes alone; the queue of garbage takes some, and can wait.
+                    batch.garbage = []
                     continue
                 batch.refuse(CatalogFull("the disk of the catalog's database is full"))
-                log.exception("the disk of the catalog's database is full", exc_info=error.__cause__)
+                log.error("the disk of the catalog's database is full: %s", error.__cause__)  # noqa: TRY400
             except _Again as again:
                 self.retries += 1
                 pause = pause_s * random.uniform(0.5, 1.5)  # noqa: S311 - two that met must not meet again
@@ -334,7 +337,7 @@ class PostgresWriter:
                 cursor.control("RELEASE SAVEPOINT request; SAVEPOINT request")
             first = False
             self._evaluate(batch, transaction, cursor, request)
-        for request in batch.requests:
+        for request in batch.requests if not batch.full else ():
             if request.error is not None and request.blob is not None:
                 # In the same transaction: a caller that tries again with the blob must meet that it is garbage.
                 clearing = self._clearing(request.blob, request.future)

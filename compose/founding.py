@@ -35,6 +35,7 @@ from catalog.transaction import Transaction
 from cluster.node.files import RealFiles
 from cluster.node.identity import NodeRefused, initialise, is_initialised, read_identity
 from compose.catalog_place import catalog_of, describe
+from compose.catalog_reach import FOUNDING_WAIT_S, when_reached
 from compose.data_dir import DataDir
 from compose.founding_plan import Addresses, FoundedNode, FoundedStore, FoundingPlan, PlannedNode
 from compose.refusal import StartRefused
@@ -51,7 +52,7 @@ Listen = Callable[[FoundedStore], Addresses]
 def found(settings: Settings, plan: FoundingPlan, listen: Listen) -> None:
     """Does all steps. Raises StartRefused."""
     try:
-        asyncio.run(_found(DataDir(settings.data), catalog_of(settings), plan, listen))
+        asyncio.run(_found(settings, plan, listen))
     except (CatalogError, NodeRefused) as refusal:
         raise StartRefused(str(refusal)) from refusal
 
@@ -76,12 +77,15 @@ def make_catalog(
     create(where, cluster_id=cluster_id, nodes_hold_data=False)
 
 
-async def _found(data: DataDir, where: Path | str, plan: FoundingPlan, listen: Listen) -> None:
-    if not there_is_catalog(where):
+async def _found(settings: Settings, plan: FoundingPlan, listen: Listen) -> None:
+    data, where = DataDir(settings.data), catalog_of(settings)
+    if not await when_reached(lambda: there_is_catalog(where), where, FOUNDING_WAIT_S):
         if not plan.nodes:
             raise StartRefused(f"there is no catalog: {describe(where)}")
         make_catalog(data, where, os.urandom(ID_BYTES), plan.nodes)
-    catalog = Catalog.open(where, CatalogSettings(copies=1))  # recorded, so that a log begins with it (S17)
+    # Recorded where there is a log (S17), which begins with it; the first process that has nodes ships it.
+    copies = settings.catalog_copies if isinstance(where, Path) else 0
+    catalog = Catalog.open(where, CatalogSettings(copies=copies))
     await catalog.start()
     try:
         founder = _Founder(data, catalog, plan, (await catalog.meta()).cluster_id)

@@ -19,6 +19,7 @@ from cluster.catalog_log import CatalogLog
 from cluster.topology import NodeInfo, NodeSet
 from cluster.tracing import TraceContext, no_trace
 from compose.catalog_place import catalog_of, describe
+from compose.catalog_reach import COMMAND_WAIT_S, when_reached
 from compose.data_dir import DataDir
 from compose.join_token import cluster_secret, given_token
 from compose.refusal import StartRefused
@@ -38,21 +39,21 @@ TRIED_S = 0.01
 
 
 @asynccontextmanager
-async def opened_catalog(settings: Settings) -> AsyncIterator[Catalog]:
+async def opened_catalog(settings: Settings, wait_s: float = COMMAND_WAIT_S) -> AsyncIterator[Catalog]:
     """The store's catalog, which must be there already. A file of an older release is migrated, unless processes of
     the store run: those are of the older release too, or their founding would have done it. For a database, which
-    processes on other hosts may be using, only `trivet init` and `trivet up` do that. Raises StartRefused when it can't
-    be used, or is not the one that the join token names."""
+    processes on other hosts may be using, only `trivet init` and `trivet up` do that. A database out of reach is waited
+    for, `wait_s` at most. Raises StartRefused when it can't be used, or is not the one that the join token names."""
     place, where, token = DataDir(settings.data), catalog_of(settings), given_token(settings)
     try:
-        catalog = Catalog.open(
-            where,
-            CatalogSettings(
-                grace_ms=settings.grace_s * 1000,
-                day_ms=settings.lifecycle_day_s * 1000,
-                copies=settings.catalog_copies if isinstance(where, Path) else 0,
-            ),
-            may_migrate=isinstance(where, Path) and not processes(place),
+        limits = CatalogSettings(
+            grace_ms=settings.grace_s * 1000,
+            day_ms=settings.lifecycle_day_s * 1000,
+            copies=settings.catalog_copies if isinstance(where, Path) else 0,
+        )
+        may_migrate = isinstance(where, Path) and not processes(place)
+        catalog = await when_reached(
+            lambda: Catalog.open(where, limits, may_migrate=may_migrate), where, wait_s
         )
         await catalog.start()
     except CatalogError as refusal:

@@ -58,6 +58,8 @@ def to_s3_error(  # noqa: PLR0911, PLR0912 - a table, written as a match
                 ProposedSize=fault.part_bytes,
                 MinSizeAllowed=fault.part_bytes_min,
             )
+        case catalog_errors.TextRefused():
+            return s3.InvalidArgument("Text can't contain a NUL character.")
         case catalog_errors.Changed():
             return s3.OperationAborted()
         case (

@@ -78,7 +78,9 @@ class PostgresServer:
         if os.getuid() == 0:
             user = _unprivileged()
             os.chown(self.folder, user.pw_uid, user.pw_gid)
-        self._run("initdb", "-D", self._data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+        # With a language of its own, as servers have: its order of texts is not the order of their bytes.
+        locale = ("--no-locale", "--locale-provider=icu", "--icu-locale=en-US")
+        self._run("initdb", "-D", self._data, "-U", _USER, "-A", "trust", "-E", "UTF8", *locale, "-N")
 
     @property
     def _data(self) -> str:
@@ -139,14 +141,49 @@ class PostgresServer:
         """As a crash does: all of its processes at once, and no shutdown checkpoint."""
         self._end(signal.SIGQUIT)
 
+    def freeze(self) -> None:
+        """As a disk that stalls does, to the last of its processes: connections stand, and nothing is answered."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """The stall is over."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, which: signal.Signals) -> None:
+        assert self._process is not None, "it does not run"
+        # The parent first: it starts no other while the rest of them are told.
+        self._process.send_signal(which)
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        for child in children.split():
+            try:
+                os.kill(int(child), which)
+            except ProcessLookupError:
+                continue
+
     def restart(self) -> None:
         """Stop and start, on the same port."""
         self.stop()
         self.start()
 
+    def dump_into(self, url: str, target: str) -> None:
+        """Put all that is in one database into another, an empty one, by way of a dump."""
+        dump = str(self.folder / "dump")
+        self._run("pg_dump", "--format=custom", f"--file={dump}", url)
+        self._run("pg_restore", f"--dbname={target}", "--exit-on-error", dump)
+
+    def place_of(self, folder: Path) -> str:
+        """The name of a new tablespace in a folder, which becomes the server's."""
+        if os.getuid() == 0:
+            user = _unprivileged()
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        name = f"place_{next(_databases)}"
+        self.execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
+        return name
+
     def close(self) -> None:
         """End it and remove its files."""
         if self._process is not None:
+            self.thaw()
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -191,19 +228,21 @@ def _free_port(host: str) -> int:
         return port
 
 
-def _database(server: PostgresServer, *, template: str) -> str:
+def _database(server: PostgresServer, *, template: str, encoding: str = "UTF8") -> str:
     name = f"trivet_{next(_databases)}"
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-        sql.Identifier(name), sql.Identifier(template)
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} ENCODING {}").format(
+        sql.Identifier(name), sql.Identifier(template), sql.Literal(encoding)
     )
+    if encoding != "UTF8":
+        statement += sql.SQL(" LOCALE_PROVIDER libc LOCALE 'C'")
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
         connection.execute(statement)
     return server.url(name)
 
 
-def empty_database(server: PostgresServer) -> str:
+def empty_database(server: PostgresServer, *, encoding: str = "UTF8") -> str:
     """The URL of a new database without tables: for `trivet init` and the like."""
-    return _database(server, template="template0")
+    return _database(server, template="template0", encoding=encoding)
 
 
 def new_database(server: PostgresServer) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from compose import credentials
 from compose.checks.finding import Finding, Subject, bad, ok, warn
 from compose.credentials import METRICS_TOKEN_VARIABLE
+from compose.join_token import cluster_secret
 from compose.refusal import StartRefused
 from compose.setting import Setting
 from compose.settings import Settings, given, table
@@ -73,20 +74,23 @@ def secrets(subject: Subject) -> Iterator[Finding]:
             bad("secrets", str(refusal), "or set both TRIVET_ROOT_ACCESS_KEY and TRIVET_ROOT_SECRET_KEY")
         )
     try:
-        credentials.load_cluster_secret(subject.place.cluster_secret)
+        in_force = Settings.read(environment, {"data": subject.place.root}, secrets=("join_token",))
+        cluster_secret(in_force)
     except StartRefused as refusal:
         faults.append(
             bad(
                 "secrets",
                 str(refusal),
-                "without it no process can reach a node: put back the file of this store",
+                "without it no process can reach a node: put back the file of this store, or name its join token "
+                "(TRIVET_JOIN_TOKEN_FILE)",
             )
         )
     yield from faults
     if not faults:
         found = given(environment).find("root_access_key")
         source = f"from {found.source}" if found is not None else str(subject.place.credentials)
-        yield ok("secrets", f"root key {source}, cluster secret readable by its owner only")
+        secret = "of the join token" if in_force.join_token else "readable by its owner only"
+        yield ok("secrets", f"root key {source}, cluster secret {secret}")
 
 
 def directory(subject: Subject) -> Iterator[Finding]:

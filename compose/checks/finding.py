@@ -40,8 +40,8 @@ class Subject:
 
     @property
     def founded(self) -> bool:
-        """There is a store in the directory."""
-        return self.place.catalog.exists()
+        """There is a store in the directory, or the settings name the database of one."""
+        return bool(self.settings.catalog) or self.place.catalog.exists()
 
 
 Check = Callable[[Subject], Iterator[Finding]]

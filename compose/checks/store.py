@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from compose.checks import database
 from compose.checks.disks import Homes
 from compose.checks.finding import Finding, Subject, bad, ok, warn
 from compose.refusal import CommandRefused
@@ -38,10 +39,12 @@ class CatalogFound:
 
 
 def catalog_of(subject: Subject) -> CatalogFound:
-    """The catalog's file as it lies there: whole, of this release's schema, of a time that is not to come."""
+    """The catalog as it lies there: whole, of this release's schema, of a time that is not to come."""
     from catalog.errors import CatalogRefused
     from catalog.examine import examine
 
+    if subject.settings.catalog:
+        return catalog_in_database(subject.settings.catalog)
     path = subject.place.catalog
     lost = "if it stays so, move it away and put a backup in its place: trivet catalog restore FILE"
     try:
@@ -56,12 +59,38 @@ def catalog_of(subject: Subject) -> CatalogFound:
         return CatalogFound([bad("catalog", f"{path} is damaged: {seen.faults[0]}", lost)], seen.nodes)
     if not seen.current:
         return CatalogFound([_of_another_release(seen)])
-    findings = [ok("catalog", _about(seen))]
-    ahead_s = seen.newest_ms / 1000 - time.time()
-    if ahead_s > _FUTURE_S:
-        do = "set the clock (timedatectl); until then deleted data is kept for longer"
-        findings.append(warn("clock", f"the catalog knows of a time {ahead_s:.0f} s in the future", do))
+    findings = [ok("catalog", _about(seen)), *_of_time_to_come(seen.newest_ms)]
     return CatalogFound(findings, seen.nodes, usable=True)
+
+
+def catalog_in_database(url: str) -> CatalogFound:
+    """The same of one in PostgreSQL, as far as a client of the server can see."""
+    from catalog.errors import CatalogBusy, CatalogRefused
+    from catalog.postgres_examine import examine_database
+    from catalog.schema import HEAD_REVISION
+    from compose.catalog_place import describe
+
+    try:
+        seen = examine_database(url)
+    except CatalogRefused as refusal:
+        return CatalogFound(
+            [bad("catalog", str(refusal), "name a database that it can be in: TRIVET_CATALOG")]
+        )
+    except CatalogBusy as error:
+        cause = str(error.__cause__ or error).strip().partition("\n")[0]
+        do = "see whether the server runs and takes this host's connections; until then requests get 503"
+        return CatalogFound([bad("catalog", f"{describe(url)}: {cause}", do)])
+    findings = database.findings_of(seen)
+    findings += _of_time_to_come(seen.newest_ms)
+    return CatalogFound(findings, seen.nodes, usable=seen.founded and seen.revision == HEAD_REVISION)
+
+
+def _of_time_to_come(newest_ms: int) -> list[Finding]:
+    ahead_s = newest_ms / 1000 - time.time()
+    if ahead_s <= _FUTURE_S:
+        return []
+    do = "set the clock (timedatectl); until then deleted data is kept for longer"
+    return [warn("clock", f"the catalog knows of a time {ahead_s:.0f} s in the future", do)]
 
 
 def _of_another_release(seen: Examination) -> Finding:
@@ -97,13 +126,15 @@ def findings_of_store(subject: Subject) -> list[Finding]:
     """What needs the open catalog and the nodes; takes seconds, for the steward is listened to."""
     from compose.cli.store_access import with_store
 
-    if "supervisor" not in subject.running:
+    looks: tuple[_Look, ...] = (_nodes, _steward, _health, _redundancy, _usage)
+    if subject.running:
+        findings = [ok("store", f"{len(subject.running)} processes run")]
+    elif subject.settings.catalog:
+        findings = [ok("store", "none of its processes run here: what follows, nodes and catalog tell")]
+    else:
         do = "trivet up, or make up; the rest is as it was when it stopped"
         findings = [warn("store", f"no store runs in {subject.place.root.absolute()}", do)]
-        looks: tuple[_Look, ...] = (_redundancy, _usage)
-    else:
-        findings = [ok("store", f"{len(subject.running)} processes run")]
-        looks = (_nodes, _steward, _health, _redundancy, _usage)
+        looks = (_redundancy, _usage)
 
     async def all_of_them(catalog: Catalog, node_set: NodeSet) -> list[Finding]:
         each = await asyncio.gather(*(look(catalog, node_set) for look in looks))

@@ -78,7 +78,8 @@ def restore(
     """
     if (source is None) != from_nodes or (node_dir and not from_nodes):
         raise CommandRefused("name the FILE of a backup, or --from-nodes with the --node-dir of each node")
-    place = DataDir(Settings.read(os.environ, {"data": data}).data)
+    settings = Settings.read(os.environ, {"data": data})
+    place = DataDir(settings.data)
     if place.catalog.exists():
         raise CommandRefused(
             f"{place.catalog} is there. To put another in its place nevertheless, stop the store and move that file "
@@ -88,14 +89,42 @@ def restore(
         lock = place.hold(KILLED_WAIT_S)
         try:
             if source is None:
-                facts, words = _from_nodes(
-                    place, node_dir or sorted(place.root.glob("node-*")), past_gaps=past_gaps
-                )
+                directories = node_dir or sorted(place.root.glob("node-*"))
+                copies = max(1, settings.catalog_copies)
+                facts, words = _from_nodes(place, directories, copies=copies, past_gaps=past_gaps)
             else:
                 facts, words = _from_file(place, source)
         finally:
             os.close(lock)
     answer({"catalog": str(place.catalog), **facts}, f"{place.catalog} {words}", as_json=as_json)
+
+
+@catalog_app.command()
+def restored(*, data: Data = None, as_json: AsJson = False) -> None:
+    """Say that the PostgreSQL database was put back from a dump, or comes from a standby that lagged, while nothing of
+    the store runs.
+
+    Nodes then obey it and refuse the one that it replaces. Blocks that it does not know stay on the nodes until
+    `trivet orphans allow`.
+    """
+    import asyncio
+
+    from catalog.postgres_restored import succeed_restored
+    from compose.catalog_place import catalog_of, describe
+
+    where = catalog_of(settings_of(data))
+    if isinstance(where, Path):
+        raise CommandRefused(
+            "this store has the embedded catalog: `trivet catalog restore` puts a backup of it in its place"
+        )
+    with _errors_told():
+        term = asyncio.run(succeed_restored(where))
+    answer(
+        {"catalog": describe(where), "term": term},
+        f"{describe(where)} is the store's catalog from now on, with term {term}. Nodes that came after the dump are "
+        f"not known to it: trivet node add DIR. {_THEN}",
+        as_json=as_json,
+    )
 
 
 _THEN = (
@@ -115,7 +144,9 @@ def _from_file(place: DataDir, source: Path) -> tuple[dict[str, Any], str]:
     return {"source": str(source)}, words
 
 
-def _from_nodes(place: DataDir, directories: list[Path], *, past_gaps: bool) -> tuple[dict[str, Any], str]:
+def _from_nodes(
+    place: DataDir, directories: list[Path], *, copies: int, past_gaps: bool
+) -> tuple[dict[str, Any], str]:
     from catalog.replay import restore_from_log
     from cluster.catalog_log_source import DirectoryLogSource
 
@@ -123,7 +154,7 @@ def _from_nodes(place: DataDir, directories: list[Path], *, past_gaps: bool) -> 
         raise CommandRefused(f"there is no node's directory in {place.root}: name each with --node-dir DIR")
     with ExitStack() as stack:
         sources = [stack.enter_context(DirectoryLogSource(directory)) for directory in directories]
-        report = restore_from_log(sources, place.catalog, past_gaps=past_gaps)
+        report = restore_from_log(sources, place.catalog, copies=copies, past_gaps=past_gaps)
     base = f"the snapshot of batch {report.snapshot_batch}" if report.snapshot_batch else "its creation"
     last = "" if report.last_ms is None else f", the last of {_time(report.last_ms)}"
     unreadable = f" {len(report.unreadable)} entries could not be read on one of the nodes." * bool(

@@ -231,7 +231,7 @@ async def _read(
 
 def _id(request: Request) -> str:
     name = request.query.get("id", "")
-    if not name or len(name) > ID_CHARACTERS_MAX:
+    if not name or len(name) > ID_CHARACTERS_MAX or "\0" in name:
         raise errors.InvalidArgument(
             "The specified configuration id is invalid.", ArgumentName="id", ArgumentValue=name
         )

@@ -8,7 +8,9 @@ import pytest_asyncio
 
 from catalog import buckets
 from catalog.engine import Catalog
+from tests.catalog.emptied import EmptiedDatabases
 from tests.catalog.making import Clock, PostgresStore, SqliteStore, Store
+from tests.postgres import PostgresServer
 
 
 @pytest.fixture
@@ -17,15 +19,22 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session")
+def databases(postgres_server: PostgresServer) -> EmptiedDatabases:
+    """Those that the contract suite uses again and again."""
+    return EmptiedDatabases(postgres_server)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A new, empty catalog that can be opened. A test of what SQLite alone does says so (`making.SQLITE_ONLY`)."""
     if request.param == "sqlite":
         yield SqliteStore(tmp_path)
         return
-    on_server = PostgresStore(request.getfixturevalue("postgres_server"))
-    yield on_server
-    on_server.drop()
+    databases: EmptiedDatabases = request.getfixturevalue("databases")
+    url = databases.take()
+    yield PostgresStore(databases.server, url)
+    databases.give_back(url)
 
 
 @pytest_asyncio.fixture

@@ -46,15 +46,15 @@ class Store(Protocol):
 
 
 class PostgresStore:
-    """A database of the test's own on the server that all tests share."""
+    """A database of the test's own on the server that all tests share: the one at `url`, or a new one."""
 
-    def __init__(self, server: PostgresServer) -> None:
+    def __init__(self, server: PostgresServer, url: str | None = None) -> None:
         self.server = server
-        self.url = new_database(server)
+        self.url = new_database(server) if url is None else url
 
     def open(self, clock: Clock, settings: CatalogSettings | None = None) -> Catalog:
         """One more opening, not started."""
-        return Catalog.open(self.url, settings or small_settings(lock_wait_s=10.0), clock=clock)
+        return Catalog.open(self.url, settings or small_settings(), clock=clock)
 
     def drop(self) -> None:
         """Once nobody has it open any more."""
