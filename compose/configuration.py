@@ -10,8 +10,9 @@ from pathlib import Path
 from compose import credentials, running
 from compose.config_file import CONFIG_VARIABLE
 from compose.data_dir import DataDir
+from compose.resolving import resolve
 from compose.setting import Setting, option_name
-from compose.settings import CREDENTIALS, Settings, default_text, given, resolve, table
+from compose.settings import CREDENTIALS, Settings, default_text, given, table
 
 HIDDEN = "(set)"
 DEFAULT = "default"

@@ -29,14 +29,17 @@ trivet doctor               # also names variables that look like settings and a
 
 In the file, an unknown key, a value of the wrong kind and half a setting (one root key without the other,
 `advertise` without `listen`, `join` without a token) end the start with exit code 78 and one line that says what to
-write. Settings are read once, at the start; `trivet up` hands its own to all processes that it starts.
+write. So does a variable that is almost one of ours; others that begin alike are told of and no more. (Kubernetes sets
+some for a service called trivet, `TRIVET_PORT` among them, as a URL: say `enableServiceLinks: false`, or call the
+service otherwise.) Settings are read once, at the start; `trivet up` hands its own to all processes that it starts.
 
 ## Secrets
 
 The root credentials, the token for metrics, the join token and the URL of the catalog are secrets. They have no
 options, because those can be seen in `ps`. Each is given by its variable, or by a file: `NAME_FILE` names it, in TOML
 `name_file`. Both at once are refused. Written out in the TOML file they are refused unless it is for its owner only
-(`chmod 600`). They stand in no log, no answer of the admin API and not in `trivet config show`, which says `(set)`.
+(`chmod 600`). A process reads those that it needs: a node only the join token, so the others' files need not be on its
+host. They stand in no log, no answer of the admin API and not in `trivet config show`, which says `(set)`.
 """
 
 _UNITS = """

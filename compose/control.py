@@ -20,6 +20,7 @@ import msgspec
 from compose.listening import listen_control, short_name
 
 REFRESH = "refresh"
+PROCESSES = "processes"
 RESTART = "restart"
 LINE_BYTES_MAX = 64 << 10
 SAYING_S_MAX = 10.0
@@ -29,16 +30,23 @@ _log = logging.getLogger("trivet.compose")
 
 
 class Request(msgspec.Struct, frozen=True):
+    """`process`: which one, where the verb is about one."""
+
     verb: str
+    process: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """`problems` are for a person; empty when all went well."""
+    """`problems` are for a person; empty when all went well. `processes`: those that the store keeps running, in the
+    order in which they are restarted.
+    """
 
     problems: list[str] = []
+    processes: list[str] = []
 
 
-Verbs = Mapping[str, Callable[[], Awaitable[Reply]]]
+Verbs = Mapping[str, Callable[[str], Awaitable[Reply]]]
+"""Each is told the process."""
 
 
 class ControlServer:
@@ -79,17 +87,17 @@ class ControlServer:
 
     async def _answer(self, line: bytes) -> Reply:
         try:
-            verb = msgspec.json.decode(line, type=Request).verb
+            asked = msgspec.json.decode(line, type=Request)
         except msgspec.DecodeError as error:
             return Reply([f"not understood: {error}"])
-        if verb not in self._verbs:
-            return Reply([f"{verb!r} is not known to this release"])
-        return await self._verbs[verb]()
+        if asked.verb not in self._verbs:
+            return Reply([f"{asked.verb!r} is not known to this release"])
+        return await self._verbs[asked.verb](asked.process)
 
 
-def tell(path: Path, verb: str, wait_s: float) -> Reply | None:
-    """Says `verb` to the supervisor that listens at `path`, and waits for its answer; None when none runs
-    there. Raises TimeoutError.
+def tell(path: Path, verb: str, wait_s: float, process: str = "") -> Reply | None:
+    """Says `verb`, of that `process`, to the supervisor that listens at `path`, and waits for its answer; None when
+    none runs there. Raises TimeoutError.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(wait_s)
@@ -98,7 +106,7 @@ def tell(path: Path, verb: str, wait_s: float) -> Reply | None:
                 connection.connect(name)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
-        connection.sendall(msgspec.json.encode(Request(verb)) + b"\n")
+        connection.sendall(msgspec.json.encode(Request(verb, process)) + b"\n")
         said = b""
         with contextlib.suppress(ConnectionResetError):
             while received := connection.recv(LINE_BYTES_MAX):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+import math
 import socket
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from cluster.blob_writer import BlobIds, BlobWriter
 from cluster.budget import ByteBudget
 from cluster.tracing import no_trace
 from codec.geometry import Geometry
-from compose import credentials
+from compose import credentials, listening
 from compose.admin_services import admin_services
 from compose.data_dir import DataDir
 from compose.fault_reporter import FaultReporter
@@ -38,6 +40,8 @@ from s3front.encryption.local_keys import LocalKeys
 from s3front.encryption.ring_sealing import RingSealer
 from s3front.join import JoinDesk
 from s3front.services import FrontServices, FrontSettings
+
+log = logging.getLogger("trivet.compose")
 
 DIGEST_THREADS = 2
 GC_ALLOCATIONS = 20_000
@@ -67,12 +71,18 @@ def run_front_process(
             gc.collect()
             gc.freeze()
             gc.set_threshold(GC_ALLOCATIONS, 20, 20)
+
+            def ready() -> None:
+                on_ready()
+                if supervisor_fd is None:  # else `trivet up` says it, once for all
+                    log.info("serves S3 at %s", listening.url(listener))
+
             await serve_http(
                 app,
                 listener,
                 keep_alive_s=settings.keep_alive_s,
                 stop_wait_s=settings.stop_wait_s,
-                on_ready=on_ready,
+                on_ready=ready,
             )
 
     run_until_stopped(
@@ -97,7 +107,7 @@ async def front_services(
     write_budget, read_budget = ByteBudget(half), ByteBudget(half)
     policies, blob_ids = storage_policies(settings), BlobIds()
     async with (
-        opened_catalog(settings) as catalog,
+        opened_catalog(settings, wait_s=math.inf) as catalog,
         connected_nodes(settings, catalog, wire.Role.FRONT, trace_context) as node_set,
         recorder(
             place, name, catalog, node_set, write_budget=write_budget, read_budget=read_budget

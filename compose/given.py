@@ -37,6 +37,12 @@ class Given:
         self.path = config_file.file_of(environment)
         self._in_file = config_file.texts(self.path, keys) if self.path is not None else {}
 
+    @property
+    def variables(self) -> frozenset[str]:
+        """All that are looked for."""
+        files = {key.env + FILE_SUFFIX for key in self._keys.values() if key.secret}
+        return frozenset({key.env for key in self._keys.values()} | files | {config_file.CONFIG_VARIABLE})
+
     def find(self, name: str) -> Found | None:
         """None: neither place says anything of it."""
         key = self._keys[name]

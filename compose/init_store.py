@@ -15,6 +15,7 @@ from catalog.engine import Catalog
 from catalog.errors import CatalogError
 from compose import credentials
 from compose.catalog_place import catalog_of, describe
+from compose.catalog_reach import COMMAND_WAIT_S, when_reached
 from compose.data_dir import DataDir
 from compose.founding import ID_BYTES, make_catalog, there_is_catalog
 from compose.join_token import JoinToken, cluster_secret, given_token
@@ -30,7 +31,7 @@ def init_store(settings: Settings, environment: Mapping[str, str]) -> str:
     credentials.from_environment(environment)  # half a pair is refused before anything is made
     lock = data.hold(LOCK_WAIT_S)
     try:
-        there = there_is_catalog(where)
+        there = asyncio.run(when_reached(lambda: there_is_catalog(where), where, COMMAND_WAIT_S))
         if there and token is None and not data.cluster_secret.exists():
             raise StartRefused(
                 f"{describe(where)} is the catalog of a store whose secret is not in {data.root}: give its join token "
@@ -78,6 +79,8 @@ def _bring_up_to_date(settings: Settings) -> None:
     token = given_token(settings)
 
     async def migrate() -> None:
+        # Only opened, which brings its schema up to date. Nothing is written, so whatever TRIVET_CATALOG_COPIES says
+        # nothing is missing in the catalog's log (S17).
         catalog = Catalog.open(catalog_of(settings))
         await catalog.start()
         try:

@@ -9,15 +9,13 @@ compose.credentials).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from compose.config_file import CONFIG_VARIABLE, NO_FILE, Key
-from compose.given import Found, Given
+from compose.given import Given
 from compose.logs import FORMATS, LEVELS
-from compose.refusal import StartRefused
 from compose.setting import (
     Setting,
     about,
@@ -27,7 +25,6 @@ from compose.setting import (
     join_token,
     node_name,
     one_of,
-    option_name,
     paths,
     postgresql_url,
     reachable_address,
@@ -307,13 +304,21 @@ class Settings:
     )
 
     @classmethod
-    def read(cls, environment: Mapping[str, str], flags: Mapping[str, object | None]) -> Settings:
+    def read(
+        cls,
+        environment: Mapping[str, str],
+        flags: Mapping[str, object | None],
+        secrets: Collection[str] | None = None,
+    ) -> Settings:
         """Flags by field name (None: not given) win over the environment, that over the configuration file, and
-        that over the defaults.
+        that over the defaults. `secrets`: those that this process needs (None: all): the others' files need not be
+        there, and are not read.
 
         Raises StartRefused, with the variable's, the option's or the key's name, for what can't be used.
         """
-        return resolve(environment, flags).settings
+        from compose.resolving import resolve  # which knows this class
+
+        return resolve(environment, flags, secrets).settings
 
     def to_environment(self) -> dict[str, str]:
         """What `read` turns into the same settings again, whatever any file says: for child processes."""
@@ -338,50 +343,6 @@ def table() -> dict[str, Setting]:
 def default_text(name: str) -> str:
     """The default as the documents and the command line show it; empty for an empty list."""
     return table()[name].render(getattr(Settings(), name))
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """Settings, and where each comes from by its name; what is not there is a default."""
-
-    settings: Settings
-    sources: Mapping[str, str]
-    file: Path | None
-
-
-def resolve(environment: Mapping[str, str], flags: Mapping[str, object | None]) -> Resolved:
-    """As `Settings.read`, with the sources."""
-    places = given(environment)
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for name, setting in table().items():
-        flag = flags.get(name)
-        found = places.find(name) if flag is None else Found(setting.render(flag), option_name(name))
-        if found is None:
-            continue
-        try:
-            values[name] = setting.parse(found.text)
-        except ValueError as error:
-            shown = found.source if setting.secret else f"{found.source}={found.text}"
-            raise StartRefused(f"{shown} can't be used: {error}") from None
-        sources[name] = found.source
-    settings = replace(Settings(), **values)
-    _refuse_halves(settings, sources)
-    return Resolved(settings, sources, places.path)
-
-
-def _refuse_halves(settings: Settings, sources: Mapping[str, str]) -> None:
-    """Raises StartRefused for a setting that says nothing without another one."""
-    if settings.advertise and not settings.listen:
-        raise StartRefused(
-            f"{sources['advertise']} says where others reach a node, but not where it listens: set TRIVET_LISTEN "
-            "(or --listen HOST:PORT) too"
-        )
-    if settings.join and not settings.join_token:
-        raise StartRefused(
-            f"{sources['join']} is set, but there is no join token: set TRIVET_JOIN_TOKEN_FILE to a file with what "
-            "`trivet token` prints where the cluster was founded"
-        )
 
 
 CREDENTIALS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from catalog import snapshots
 from cluster import wire
@@ -21,7 +22,7 @@ def run_steward_process(settings: Settings, *, supervisor_fd: int | None) -> Non
 
     async def work_of_steward(on_ready: OnReady) -> None:
         async with (
-            opened_catalog(settings) as catalog,
+            opened_catalog(settings, wait_s=math.inf) as catalog,
             connected_nodes(settings, catalog, wire.Role.STEWARD) as node_set,
         ):
             on_ready()  # another steward may be in office: then it stands by, and that is being ready

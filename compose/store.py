@@ -29,8 +29,6 @@ NODES_WAIT_S = 60.0
 there.
 """
 FRONTS_WAIT_S = 60.0
-LINKS_WAIT_S = 2.0
-"""A node that is ready again is linked again by everybody within this: links try at least once a second."""
 SAME_WORD_S = 1.0
 """A process above us (make, timeout) may pass on a signal that its group got already: that is one and the
 same.
@@ -68,7 +66,6 @@ class Store:
         self._watches: set[asyncio.Task[None]] = set()
         self._founded = asyncio.Event()
         self._started = asyncio.Event()
-        self._one_restart = asyncio.Lock()
         self._stop = asyncio.Event()
         self._broken: asyncio.Future[None]
         self._told_at = 0.0
@@ -78,7 +75,11 @@ class Store:
         self._broken = loop.create_future()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._told_to_stop, number)
-        verbs = {control.REFRESH: self._refresh, control.RESTART: self._restart}
+        verbs: control.Verbs = {
+            control.REFRESH: self._refresh,
+            control.PROCESSES: self._processes,
+            control.RESTART: self._restart,
+        }
         starting = asyncio.create_task(self._start(plan))
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -140,23 +141,28 @@ class Store:
         await self._await_fronts()
         self._started.set()
 
-    async def _restart(self) -> control.Reply:
-        """Each process once, one after the other, while the store goes on: a node only when all that were there before
-        it are there again, a front under the socket that stays open. Stops at the first one that does not come back.
-        """
+    async def _processes(self, _process: str) -> control.Reply:
+        """A node only while all that were there before it are there again, a front under the socket that stays open."""
         await self._started.wait()
-        async with self._one_restart:
-            for child in self._nodes.children:
-                if not await child.restart(NODES_WAIT_S):
-                    return _does_not_come_back(child)
-                await asyncio.sleep(LINKS_WAIT_S)
-            for child in (*self._stewards, *self._fronts):
-                if not await child.restart(FRONTS_WAIT_S):
-                    return _does_not_come_back(child)
-        _log.info("all processes were restarted")
-        return control.Reply()
+        return control.Reply(processes=[child.spec.name for child in self._children()])
 
-    async def _refresh(self) -> control.Reply:
+    async def _restart(self, process: str) -> control.Reply:
+        """One process, until it is ready again. Whether the next one may go is for compose.restarting to say."""
+        await self._started.wait()
+        for child in self._children():
+            if child.spec.name == process:
+                wait_s = NODES_WAIT_S if child in self._nodes.children else FRONTS_WAIT_S
+                if await child.restart(wait_s):
+                    return control.Reply()
+                return control.Reply(
+                    [f"{process} does not come back (see the log for why): the rest is as it was"]
+                )
+        return control.Reply([f"there is no process {process} (any more)"])
+
+    def _children(self) -> list[Child]:
+        return [*self._nodes.children, *self._stewards, *self._fronts]
+
+    async def _refresh(self, _process: str) -> control.Reply:
         """The catalog has other nodes than before: run those."""
         await self._founded.wait()
         try:
@@ -220,12 +226,6 @@ class Store:
             root=root,
             environment=self._environment,
         )
-
-
-def _does_not_come_back(child: Child) -> control.Reply:
-    return control.Reply(
-        [f"{child.spec.name} does not come back (see the log for why): the rest is as it was"]
-    )
 
 
 async def _answers(children: Sequence[Child], wait_s: float) -> None:

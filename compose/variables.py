@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from compose.config_file import CONFIG_VARIABLE
-from compose.setting import FILE_SUFFIX
-from compose.settings import CREDENTIALS, table
+from compose.config_file import CONFIG_VARIABLE, NO_FILE
+from compose.setting_checks import PREFIX
+from compose.settings import CREDENTIALS, given, table
 
-_PREFIX = "TRIVET_"
 _NEAR = 0.6
 
 
@@ -20,14 +19,14 @@ def secret_variables() -> frozenset[str]:
 
 def known_variables() -> frozenset[str]:
     """All variables that some process reads."""
-    plain = {setting.env for setting in table().values()} | secret_variables() | {CONFIG_VARIABLE}
-    return frozenset(plain | {name + FILE_SUFFIX for name in secret_variables()})
+    return given({CONFIG_VARIABLE: NO_FILE}).variables
 
 
 def unknown(variables: Iterable[str]) -> dict[str, str]:
-    """Those that look like settings and are none, each with the known one that is meant; empty for no idea. They are
-    told of and do not end a start: others set variables too, as Kubernetes does for a service called trivet.
+    """Those that look like settings and are none, each with the known one that is meant; empty for no idea. One that
+    is almost a known one ends a start (see compose.setting_checks). The rest is told of: others set variables too, as
+    Kubernetes does for a service called trivet.
     """
     known = sorted(known_variables())
-    strange = sorted(name for name in variables if name.startswith(_PREFIX) and name not in known)
+    strange = sorted(name for name in variables if name.startswith(PREFIX) and name not in known)
     return {name: next(iter(difflib.get_close_matches(name, known, 1, _NEAR)), "") for name in strange}

@@ -17,7 +17,7 @@ def refuse_silence(node_set: NodeSet) -> None:
     """Raises CommandRefused when no node answers at all: then there is nothing to learn from them."""
     if not node_set.up_count():
         raise CommandRefused(
-            "no storage node answers: start the store (trivet up), or see trivet status for why"
+            "no storage node answers here: start the store (trivet up, or its processes), or see trivet status for why"
         )
 
 

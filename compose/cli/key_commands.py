@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from compose import credentials
+from compose.cli.endpoint import Endpoint, endpoint
 from compose.cli.store_access import (
     AsJson,
     Data,
@@ -104,7 +105,7 @@ def create(
 
         print_json(to_builtins(created))
     else:
-        _print_created(created, _in_force(settings))
+        _print_created(created, endpoint(settings))
 
 
 @key_app.command()
@@ -222,20 +223,7 @@ def _print_table(keys: list[AccessKey]) -> None:
     Console().print(table)
 
 
-def _in_force(settings: Settings) -> Settings:
-    """The running store's own: it may have been started with another port, address or region than those here."""
-    from compose import running
-
-    supervisor = running.supervisor_pid(DataDir(settings.data))
-    if supervisor is None:
-        return settings
-    environment = {**os.environ, **running.environment_of(supervisor)}
-    return type(settings).read(environment, {"data": settings.data})
-
-
-def _print_created(key: CreatedKey, settings: Settings) -> None:
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
-    port = settings.port or "PORT"
+def _print_created(key: CreatedKey, reached: Endpoint) -> None:
     secret = shlex.quote(key.secret_key)
     print(
         f"\n  access key  {key.access_key}\n"
@@ -243,7 +231,7 @@ def _print_created(key: CreatedKey, settings: Settings) -> None:
         f"  role        {key.role}\n\n"
         "The secret is shown only now. A line to paste:\n\n"
         f"  AWS_ACCESS_KEY_ID={key.access_key} AWS_SECRET_ACCESS_KEY={secret} aws "
-        f"--endpoint-url http://{host}:{port} --region {settings.region} s3 ls\n"
+        f"--endpoint-url {reached.url} --region {reached.region} s3 ls\n"
     )
 
 

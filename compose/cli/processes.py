@@ -23,8 +23,6 @@ from compose.refusal import EXIT_NOT_DONE, EXIT_REFUSED, StartRefused
 from compose.setting import option_name
 from compose.settings import Settings, table
 
-_RESTART_S_MAX = 3600.0
-"""A node with much to recover takes its time."""
 _BY_ITSELF = {
     "front": ("data", "listen", "region", "zone", "log_level"),
     "node": ("listen", "advertise", "join", "node_name", "region", "zone", "log_level"),
@@ -34,6 +32,8 @@ _BY_ITSELF = {
     "restart": ("data",),
 }
 """The settings that each command takes as options; all of them are taken from elsewhere too."""
+_SECRETS = {"node": ("join_token",), "floor": (), "restart": ("catalog", "join_token")}
+"""The secrets that a command needs, where it does not need all: a host of nodes has no key to the catalog."""
 
 
 def run(command: str, arguments: Sequence[str]) -> None:
@@ -70,7 +70,7 @@ def _settings(command: str, options: argparse.Namespace) -> Settings:
         flags = {name: None if text is None else known[name].parse(text) for name, text in texts.items()}
     except ValueError as error:
         raise StartRefused(f"an option can't be used: {error}") from None
-    return Settings.read(os.environ, flags)
+    return Settings.read(os.environ, flags, _SECRETS.get(command))
 
 
 def _name_of(settings: Settings, options: argparse.Namespace) -> str:
@@ -204,18 +204,12 @@ def _token(settings: Settings, _options: argparse.Namespace) -> int:
 
 def _restart(settings: Settings, _options: argparse.Namespace) -> int:
     """Restart each process of the `trivet up` that runs here, one after the other, while the store goes on."""
-    from compose import control
-    from compose.data_dir import DataDir
+    from compose.restarting import restart
 
-    try:
-        reply = control.tell(DataDir(settings.data).control, control.RESTART, _RESTART_S_MAX)
-    except TimeoutError:
-        raise StartRefused("the store has not said yet that all its processes were restarted") from None
-    if reply is None:
-        raise StartRefused(f"no `trivet up` runs in {settings.data}, or it ended meanwhile")
-    for problem in reply.problems:
+    problem = restart(settings, lambda name: print(f"{name} is back", flush=True))
+    if problem:
         print(f"trivet: {problem}", file=sys.stderr)
-    return EXIT_NOT_DONE if reply.problems else 0
+    return EXIT_NOT_DONE if problem else 0
 
 
 def _found(settings: Settings, _options: argparse.Namespace) -> int:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compose.cli.store_access import AsJson, Data, settings_of, with_store
-from compose.data_dir import DataDir
 from compose.refusal import EXIT_NOT_DONE
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ def status(
     from compose.cli.status_look import look
 
     settings = settings_of(data)
-    place = DataDir(settings.data.absolute())
 
     async def show(catalog: Catalog, node_set: NodeSet) -> Look:
         with ExitStack() as stack:
@@ -52,7 +50,7 @@ def status(
             while True:
                 began_s = time.monotonic()
                 try:
-                    seen = await look(place, catalog, node_set)
+                    seen = await look(settings, catalog, node_set)
                 except CatalogError:
                     in_vain += 1
                     if not watch or in_vain > IN_VAIN_MAX:

@@ -14,8 +14,9 @@ from cluster.reports.events import EventReport, events
 from cluster.reports.moments import iso_at
 from cluster.reports.scrub import ScrubReport, scrub_report
 from cluster.topology import NodeSet
-from compose import running
+from compose.cli import presence
 from compose.data_dir import DataDir
+from compose.settings import Settings
 from s3front.admin.cluster import stats_answer
 from s3front.admin.nodes import NodeAnswer, node_answers
 from s3front.metrics.summary import OperationSummary, last_minute
@@ -24,13 +25,14 @@ _EVENTS = 5
 
 
 class Look(msgspec.Struct, frozen=True):
-    """All of one moment, as far as several processes have one. `last_minute`: what the fronts did in the minute before
+    """All of one moment, as far as several processes have one. `running`: None when that is not known from here.
+    `last_minute`: what the fronts did in the minute before
     this one and in this one, as far as they have handed it in. `events`: the last few, newest first.
     """
 
     looked_at_ms: int
     directory: str
-    running: bool
+    running: bool | None
     health: ClusterHealth
     stats: ClusterStats
     nodes: list[NodeAnswer]
@@ -40,13 +42,13 @@ class Look(msgspec.Struct, frozen=True):
 
     @property
     def well(self) -> bool:
-        """It runs, and no object is in danger."""
-        return self.running and self.health.status != "critical"
+        """It is seen to run, and no object is in danger."""
+        return bool(self.running) and self.health.status != "critical"
 
 
-async def look(place: DataDir, catalog: Catalog, node_set: NodeSet) -> Look:
+async def look(settings: Settings, catalog: Catalog, node_set: NodeSet) -> Look:
     """Nodes that do not answer cost half a second, all of them together. Raises CatalogErrors."""
-    now_ms = wall_clock_ms()
+    place, now_ms = DataDir(settings.data.absolute()), wall_clock_ms()
 
     def written(reader: Reader) -> tuple[ScrubReport, list[OperationSummary], list[EventReport]]:
         return scrub_report(reader), last_minute(reader, now_ms), events(reader, limit=_EVENTS)
@@ -57,10 +59,11 @@ async def look(place: DataDir, catalog: Catalog, node_set: NodeSet) -> Look:
         cluster_health(catalog, node_set),
         catalog.read(written),
     )
+    homes = {node.node_id: node.directory or "" for node in answers}
     return Look(
         looked_at_ms=now_ms,
         directory=str(place.root),
-        running=bool(running.processes(place)),
+        running=presence.runs(settings, homes, answering=any(node.answers for node in answers)),
         health=health,
         stats=stats,
         nodes=answers,

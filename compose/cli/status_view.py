@@ -11,6 +11,7 @@ from rich.text import Text
 from cluster.reports.moments import iso_at
 from compose.cli.events_command import line as event_line
 from compose.cli.figures import count_text, length_text, ms_text, rate_text, size_text
+from compose.cli.presence import NOT_KNOWN
 from compose.cli.repair_text import drawn
 from compose.cli.repair_text import lines as redundancy_lines
 from compose.cli.status_look import Look
@@ -55,8 +56,8 @@ def view(seen: Look, width: int, height: int | None) -> RenderableType:
 
 
 def _heading(seen: Look, width: int) -> RenderableType:
-    word = seen.health.status if seen.running else "not running"
-    colour = _COLOURS[word] if seen.running else "bold red"
+    word = "not running" if seen.running is False else seen.health.status
+    colour = _COLOURS.get(word, "bold red")
     first = Text.assemble(("trivet ", "bold"), (word, colour), f"  {seen.directory}", no_wrap=True)
     first.truncate(max(20, width - 26), overflow="ellipsis")
     line = Table.grid(expand=True)
@@ -78,7 +79,9 @@ def _heading(seen: Look, width: int) -> RenderableType:
 
 
 def _health(seen: Look, most: int) -> Iterator[RenderableType]:
-    if not seen.running:
+    if seen.running is None:
+        yield Text(NOT_KNOWN, style="bold red")
+    elif not seen.running:
         yield Text("The store does not run: this is how it stopped. Start it: trivet up", style="bold red")
         return
     for reason in seen.health.reasons[:most]:

@@ -139,14 +139,19 @@ def with_store(settings: Settings, work: Callable[[Catalog, NodeSet], Awaitable[
 
 
 def refresh(settings: Settings) -> list[str]:
-    """Has the running store start and stop nodes as the catalog says now; what a person should know of it."""
+    """Has the `trivet up` of this host start and stop nodes as the catalog says; what a person should know of it."""
     try:
         reply = control.tell(DataDir(settings.data).control, control.REFRESH, REFRESH_WAIT_S)
     except TimeoutError:
         return ["the store is busy: it has not said yet that it took the change over"]
-    if reply is None:
+    if reply is not None:
+        return reply.problems
+    if isinstance(catalog_of(settings), Path) and not processes(DataDir(settings.data)):
         return ["the store does not run: this takes effect at its next start"]
-    return reply.problems
+    return [
+        "no `trivet up` runs here: fronts and stewards follow the catalog, the node's own process starts or stops "
+        "when the `trivet up` that runs it is started again"
+    ]
 
 
 def print_json(value: Any) -> None:

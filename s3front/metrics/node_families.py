@@ -25,6 +25,16 @@ _GAUGES: tuple[tuple[str, str, _Figure], ...] = (
     ),
     ("blocks", "Blocks that the node holds.", lambda s: s.blocks),
     ("damaged_blocks", "Blocks that the node knows to be bad.", lambda s: s.damaged_blocks),
+    (
+        "log_entries",
+        "Entries of the catalog's log that the node holds (none of a database).",
+        lambda s: s.log_entries,
+    ),
+    (
+        "log_bytes",
+        "Their bytes; they rise until a snapshot takes the place of older ones.",
+        lambda s: s.log_bytes,
+    ),
     ("queued_bytes", "Bytes received and not yet answered.", lambda s: s.queued_bytes),
     ("connections", "Connections of fronts, steward and others.", lambda s: s.peers),
     ("read_only", "1 when the node takes no new blocks because its disk is full.", lambda s: s.read_only),

@@ -108,6 +108,18 @@ def store_families(figures: StoreFigures, age_s: float) -> Iterator[Metric]:
         [((), figures.scrub.passes)],
     )
     yield counter(
+        "trivet_recoveries",
+        "Times that every object had its full redundancy again after some had not, since the store was made.",
+        (),
+        [((), figures.recoveries.count)],
+    )
+    yield counter(
+        "trivet_recovery_seconds",
+        "How long that took together, each from the loss on; by trivet_recoveries: the mean time to recovery.",
+        (),
+        [((), figures.recoveries.total_ms / 1000)],
+    )
+    yield counter(
         "trivet_steward_lease_renewals",
         "Renewals of the steward's lease; one that stands still has no steward behind it.",
         (),

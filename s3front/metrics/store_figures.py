@@ -22,7 +22,7 @@ from catalog.statement import Reader
 from catalog.totals import Totals, totals
 from cluster.reports.redundancy import RepairReport, repair_report
 from cluster.steward import progress
-from cluster.steward.progress import ScrubProgress
+from cluster.steward.progress import Recoveries, ScrubProgress
 
 log = logging.getLogger("trivet.s3front.metrics")
 
@@ -39,6 +39,7 @@ class StoreFigures(msgspec.Struct, frozen=True):
     totals: Totals
     scrub: ScrubProgress
     lease: Lease
+    recoveries: Recoveries
     open_uploads: int
     events_kept: dict[str, int]
     events_ever: int
@@ -55,6 +56,7 @@ def read_figures(reader: Reader, path: Path | None) -> StoreFigures:
         totals=totals(reader),
         scrub=progress.read(reader, ScrubProgress) or ScrubProgress(),
         lease=leases.read(reader),
+        recoveries=progress.read(reader, Recoveries) or Recoveries(),
         open_uploads=counts.open_uploads(reader),
         events_kept=counts.events_kept(reader),
         events_ever=counts.events_ever(reader),

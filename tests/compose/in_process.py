@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
@@ -21,16 +22,16 @@ class Done(NamedTuple):
     stderr: str
 
 
-def trivet(data: Path, *words: str) -> Done:
-    """A command for people on the store in `data`, as a process without terminal and settings would run it. Not for a
-    test that has an event loop."""
+def trivet(data: Path, *words: str, environment: Mapping[str, str] | None = None) -> Done:
+    """A command for people on the store in `data`, as a process without terminal and without settings but those of
+    `environment` would run it. Not for a test that has an event loop."""
     said, problems = io.StringIO(), io.StringIO()
     code = 0
     plain = {name: value for name, value in os.environ.items() if not name.startswith("TRIVET_")}
     plain["TRIVET_CONFIG"] = "none"  # this machine may have a store of its own
     with (
         mock.patch.object(sys, "argv", ["trivet", *words, "--data", str(data)]),
-        mock.patch.dict(os.environ, plain, clear=True),
+        mock.patch.dict(os.environ, {**plain, **(environment or {})}, clear=True),
         redirect_stdout(said),
         redirect_stderr(problems),
     ):

@@ -36,7 +36,7 @@ async def test_the_supervisor_is_told_and_its_words_come_back(tmp_path: Path) ->
     place.run.mkdir()
     heard = 0
 
-    async def refresh() -> Reply:
+    async def refresh(_process: str) -> Reply:
         nonlocal heard
         heard += 1
         return Reply(["node-9 did not start"])
@@ -55,7 +55,7 @@ async def test_a_supervisor_that_says_nothing_is_a_note_too(tmp_path: Path) -> N
     place.run.mkdir()
     silent = asyncio.Event()
 
-    async def refresh() -> Reply:
+    async def refresh(_process: str) -> Reply:
         await silent.wait()
         return Reply()
 

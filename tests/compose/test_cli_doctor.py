@@ -20,6 +20,7 @@ from compose.checks.disks import Homes
 from compose.checks.finding import Finding, Subject
 from compose.credentials import settle, settle_cluster_secret
 from compose.data_dir import DataDir
+from compose.join_token import JoinToken
 from compose.settings import Settings
 from tests.catalog.fresh import fresh_catalog
 
@@ -97,6 +98,16 @@ def test_secrets_must_be_readable_by_their_owner_only(tmp_path: Path) -> None:
     assert (found.state, "chmod 600" in found.detail) == ("bad", True)
     (tmp_path / "cluster.secret").unlink()
     assert states(configuration.secrets(looked_at)) == ["bad", "bad"]
+
+
+def test_a_join_token_stands_in_for_the_secret(tmp_path: Path) -> None:
+    """Red when only the file of the data directory was looked for, which is on one host of several."""
+    looked_at = founded(tmp_path)
+    secret = bytes.fromhex((tmp_path / "cluster.secret").read_text().strip())
+    (tmp_path / "cluster.secret").unlink()
+    environment = {"TRIVET_JOIN_TOKEN": JoinToken(bytes(16), secret).render(), "TRIVET_CONFIG": "none"}
+    (found,) = configuration.secrets(replace(looked_at, environment=environment))
+    assert (found.state, "of the join token" in found.detail) == ("ok", True)
 
 
 def test_the_data_directory_is_ours_alone(tmp_path: Path) -> None:

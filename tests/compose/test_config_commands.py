@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from catalog.schema import HEAD_REVISION
 from compose import running
-from compose.cli import commands
 from compose.cli.commands import app
 from compose.configuration import in_force
 from compose.data_dir import DataDir
@@ -125,16 +124,20 @@ def test_without_a_command_the_usage_is_shown() -> None:
 
 
 def test_a_variable_that_nobody_reads_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And no more than that: it may be somebody else's."""
+    """And no more than that: it may be somebody else's, as what Kubernetes sets for a service called trivet."""
     monkeypatch.setattr(os, "execve", lambda *_words: None)
-    with mock.patch.dict(os.environ):
-        monkeypatch.setattr(
-            commands, "unknown", lambda _names: unknown(["TRIVET_PROT", "TRIVET_XYZZY_4711", "HOME"])
-        )
-        code, _, err = trivet(tmp_path, "up")
-    assert code == 0
-    assert (
-        err
-        == "trivet: TRIVET_PROT is no setting; did you mean TRIVET_PORT?\ntrivet: TRIVET_XYZZY_4711 is no setting\n"
-    )
+    others = {"TRIVET_XYZZY_4711": "1", "TRIVET_PORT_9000_TCP": "tcp://10.0.0.1:9000"}
+    done = trivet(tmp_path, "up", environment=others)
+    assert done.returncode == 0
+    told = dict(line.removeprefix("trivet: ").split(" is no setting") for line in done.stderr.splitlines())
+    assert told.keys() == others.keys()
+    assert told["TRIVET_XYZZY_4711"] == ""
     assert unknown(["TRIVET_CATALOG_FILE", "TRIVET_CONFIG", "TRIVET_ROOT_SECRET_KEY", "TRIVET_JOIN"]) == {}
+
+
+@pytest.mark.parametrize("words", [("up",), ("status",), ("config", "show")])
+def test_a_misspelt_variable_is_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """As an unknown key of the file is: it would be in force nowhere. Red when it was only told of."""
+    done = trivet(tmp_path, *words, environment={"TRIVET_PROT": "9100"})
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == "trivet: TRIVET_PROT is no setting of Trivet: write TRIVET_PORT, or unset it\n"

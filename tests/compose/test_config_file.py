@@ -9,7 +9,8 @@ import pytest
 
 from compose import config_file, credentials
 from compose.refusal import StartRefused
-from compose.settings import Settings, resolve
+from compose.resolving import resolve
+from compose.settings import Settings
 
 
 @pytest.fixture

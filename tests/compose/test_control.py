@@ -19,7 +19,7 @@ async def _tell(path: Path, verb: str = control.REFRESH) -> Reply | None:
 
 
 async def test_a_verb_is_answered_and_others_are_not_known(tmp_path: Path) -> None:
-    async def refresh() -> Reply:
+    async def refresh(_process: str) -> Reply:
         return Reply(["node-4 can't join"])
 
     path = tmp_path / "control.sock"
@@ -53,7 +53,7 @@ async def test_a_path_too_long_for_a_unix_socket(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 30)
     folder.mkdir()
 
-    async def refresh() -> Reply:
+    async def refresh(_process: str) -> Reply:
         return Reply()
 
     async with ControlServer(folder / "control.sock", {control.REFRESH: refresh}):
@@ -63,7 +63,7 @@ async def test_a_path_too_long_for_a_unix_socket(tmp_path: Path) -> None:
 async def test_the_end_does_not_wait_for_what_is_under_way(tmp_path: Path) -> None:
     began = asyncio.Event()
 
-    async def never() -> Reply:
+    async def never(_process: str) -> Reply:
         began.set()
         await asyncio.Event().wait()
         return Reply()

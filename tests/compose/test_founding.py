@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -283,3 +285,16 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     wanted.nodes[0] = msgspec.structs.replace(wanted.nodes[0], directory=str(tmp_path / "file" / "node"))
     with pytest.raises(StartRefused, match="node-1's directory"):
         found(tmp_path, wanted)
+
+
+@pytest.mark.parametrize(("copies", "recorded"), [(2, True), (0, False)])
+def test_the_founding_is_recorded_where_there_is_a_log(tmp_path: Path, copies: int, recorded: bool) -> None:
+    """Rows that nobody ever ships stay for good. Red when the founding was recorded whatever the settings said."""
+    founding.found(
+        Settings(data=tmp_path, catalog_copies=copies),
+        plan(tmp_path),
+        lambda store: Addresses([NodeAddress(node.number, "127.0.0.1", 7000) for node in store.nodes]),
+    )
+    with closing(sqlite3.connect(DataDir(tmp_path).catalog)) as catalog:
+        (rows,) = catalog.execute("SELECT count(*) FROM outbox").fetchone()
+    assert bool(rows) is recorded

@@ -142,3 +142,49 @@ def test_secrets_are_in_no_representation() -> None:
     """A log line or a traceback may have one of the settings in it. Red without repr=False."""
     settings = Settings(catalog="postgresql://u:hush@h/d", join_token="trivet1.hush")
     assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("TRIVET_PROT", "TRIVET_PORT"),
+        ("TRIVET_FRONT", "TRIVET_FRONTS"),
+        ("TRIVET_NODES_DIRS", "TRIVET_NODE_DIRS"),
+        ("TRIVET_LOGLEVEL", "TRIVET_LOG_LEVEL"),
+        ("TRIVET_JOIN_TOKEN_FIEL", "TRIVET_JOIN_TOKEN_FILE"),
+        ("TRIVET_METRIC_TOKEN", "TRIVET_METRICS_TOKEN"),
+        ("TRIVET_GRACE_SEC", "TRIVET_GRACE_S"),
+    ],
+)
+def test_a_variable_that_is_almost_one_of_ours_is_refused(variable: str, meant: str) -> None:
+    with pytest.raises(StartRefused, match=f"{variable} is no setting of Trivet: write {meant}, or unset it"):
+        Settings.read({variable: "1"}, {})
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        # Kubernetes, for services called trivet and trivet-node.
+        *("TRIVET_SERVICE_HOST", "TRIVET_SERVICE_PORT", "TRIVET_PORT_9000_TCP", "TRIVET_PORT_9000_TCP_ADDR"),
+        *("TRIVET_SERVICE_PORT_S3", "TRIVET_NODE_PORT", "TRIVET_NODE_SERVICE_HOST"),
+        # Compose, and our tests.
+        *("TRIVET_PUBLISH", "TRIVET_IMAGE", "TRIVET_PORT_1", "TRIVET_TEST_CATALOG", "TRIVET_CRASH_SAMPLES"),
+    ],
+)
+def test_what_others_set_ends_no_start(variable: str) -> None:
+    """Red with the nearness that a suggestion needs: TRIVET_SERVICE_PORT for TRIVET_PORT."""
+    assert Settings.read({variable: "1"}, {}) == Settings()
+
+
+def test_a_process_reads_only_the_secrets_that_it_needs(tmp_path: Path) -> None:
+    """A host of nodes has the same file as the others, and no key to the catalog. Red when every process read all."""
+    (tmp_path / "token").write_text("trivet1." + "A" * 64)
+    (tmp_path / "token").chmod(0o600)
+    given = {
+        "TRIVET_CATALOG_FILE": str(tmp_path / "not-here"),
+        "TRIVET_JOIN_TOKEN_FILE": str(tmp_path / "token"),
+    }
+    node = Settings.read(given, {}, secrets=("join_token",))
+    assert (node.join_token, node.catalog) == ("trivet1." + "A" * 64, "")
+    with pytest.raises(StartRefused, match="not-here"):
+        Settings.read(given, {})

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from compose.cli.main import is_process
+
 UNITS = Path(__file__).resolve().parents[2] / "compose" / "systemd"
 SERVICES = sorted(UNITS.glob("*.service"))
 EXPOSURE_MAX = 2.0
@@ -72,6 +74,15 @@ def test_all_services_are_shut_in_alike() -> None:
 def test_no_secret_goes_to_the_journal() -> None:
     """The words of a first start have the generated root key in them, on stdout. Red without the line."""
     assert "\nStandardOutput=null\n" in (UNITS / "trivet.service").read_text()
+
+
+def test_a_reload_is_a_rolling_restart() -> None:
+    """It finds the store by the unit's environment. tests/system/test_hosts.py restarts a store under load."""
+    text = (UNITS / "trivet.service").read_text()
+    (start,) = re.findall(r"^ExecStart=(\S+) up$", text, re.MULTILINE)
+    (words,) = re.findall(rf"^ExecReload={start} (.+)$", text, re.MULTILINE)
+    assert is_process(words.split())
+    assert "\nEnvironment=TRIVET_DATA=" in text
 
 
 @needs_systemd
