@@ -87,6 +87,11 @@ def _mounted(folder: str) -> str:
     return found.group(1)
 
 
+def test_the_stack_has_a_name_of_its_own() -> None:
+    """Volumes of a stack that is called after its folder, `compose`, are shared with every other such folder's."""
+    assert "COMPOSE_PROJECT_NAME=trivet" in (COMPOSE_FILE.parent / ".env").read_text().splitlines()
+
+
 def test_no_published_port_leaves_this_machine_unasked() -> None:
     """There is no TLS: each port is published on the loopback address unless TRIVET_PUBLISH says otherwise."""
     published = re.findall(r'ports: \["(.*)"\]', COMPOSE_FILE.read_text())

@@ -19,7 +19,9 @@ BUCKET = "kept"
 NODES_UP = "sum(max by (node) (trivet_node_up))"
 RENEWALS = "min_over_time(max(rate(trivet_steward_lease_renewals_total[10s]))[10s:5s])"
 _LONG_WAIT_S = 120.0
-_IMAGE_BYTES_MAX = 200 << 20
+_IMAGE_BYTES_MAX = 180 << 20
+# The first test waits for base images that debootstrap makes, and for the build.
+pytestmark = pytest.mark.timeout(1200)
 
 
 def _free_ports() -> tuple[int, int, int]:
@@ -104,12 +106,18 @@ def test_the_image_is_small_and_runs_without_root(stack: Stack) -> None:
 
 @pytest.mark.long
 def test_what_is_secret_stays_in_the_volume(stack: Stack) -> None:
-    """Neither the engine's descriptions of containers nor their logs have a secret in them."""
+    """Neither the engine's descriptions of containers nor their logs have a secret in them, and a node is given the
+    join token alone.
+
+    Red when the nodes mount the volume of the others (`secrets:/secrets:ro`).
+    """
     names = ("access-key", "secret-key", "join-token", "catalog-url")
     files = stack.compose("exec", "-T", "front-1", "cat", *(f"/secrets/{name}" for name in names))
-    secrets = [*files.replace("\n", " ").split()]
-    password = files.partition("postgresql://trivet:")[2].partition("@")[0]
+    secrets = files.split()
+    assert [len(secret) for secret in secrets[:2]] == [20, 40]
+    password = secrets[3].removeprefix("postgresql://trivet:").partition("@")[0]
     assert len(password) == 48
+    assert stack.compose("exec", "-T", "node-1", "ls", "/secrets").split() == ["join-token"]
     containers = stack.engine.docker("ps", "--all", "--quiet", *stack.of_project).split()
     told = stack.engine.docker("inspect", *containers) + stack.compose("logs", "--no-color")
     for secret in (*secrets, password):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from itertools import count
+from itertools import count, product
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -173,8 +174,19 @@ def test_alert_rules_by_their_own_examples() -> None:
         assert judged.returncode == 0, judged.stdout + judged.stderr
 
 
-def test_panels_have_names_of_their_own() -> None:
-    """Two panels of one name in one row would be one question; ids must differ for Grafana to show both."""
-    text = DASHBOARD.read_text()
-    ids = re.findall(r'^      "id": (\d+)', text, re.MULTILINE)
-    assert len(ids) == len(set(ids)) == text.count('"gridPos"')
+def test_panels_can_be_told_apart() -> None:
+    """Ids of panels and of the queries in a panel differ, or Grafana shows one for the other; none lies on another.
+
+    Red when two panels are given one id, and when one is moved onto its neighbour.
+    """
+    told = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in told}) == len(told)
+    taken: dict[tuple[int, int], str] = {}
+    for panel in told:
+        queries = [target["refId"] for target in panel.get("targets", ())]
+        assert len(set(queries)) == len(queries), panel["title"]
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24, panel["title"]
+        for place in product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])):
+            assert place not in taken, (panel["title"], taken[place])
+            taken[place] = panel["title"]
