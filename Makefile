@@ -35,7 +35,7 @@ up: $(VENV)/.runtime
 	@exec $(VENV)/bin/trivet up --port $(PORT) --data "$(DATA)"
 
 test: $(VENV)/.dev system-packages lint
-	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-long: $(VENV)/.dev system-packages
 	$(RUN) -m pytest -m long -s $(ARGS)

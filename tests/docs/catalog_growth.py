@@ -2,6 +2,7 @@
 
 python -m tests.docs.catalog_growth --objects 10000 100000 1000000
 python -m tests.docs.catalog_growth --objects 10000 100000 --postgres
+python -m tests.docs.catalog_growth --objects 100000 --migrate
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from pathlib import Path
 import uvloop
 from pysqlite3 import dbapi2
 
-from catalog import buckets, engine, listing, lookup, objects
+from catalog import buckets, engine, listing, lookup, moving, objects
 from catalog.engine import Catalog
 from catalog.model import Attributes, Checksum
 from catalog.transaction import Transaction
 from tests.catalog.making import CLUSTER_ID, ETAG, new_blob
-from tests.postgres import PostgresServer, new_database
+from tests.postgres import PostgresServer, empty_database, new_database
 
 ATTRIBUTES = Attributes(checksum=Checksum("CRC64NVME", "FULL_OBJECT", "AAAAAAAAAAA="))
 LAYOUTS = [(1, 2, 3), (2, 3, 1), (3, 1, 2), (1, 3, 2), (2, 1, 3), (3, 2, 1)]
@@ -108,10 +109,31 @@ def _sqlite_bytes(path: Path) -> int:
     return int((pages - free) * size)
 
 
+def _move(path: Path) -> None:
+    """What `trivet catalog migrate` does; the checksums of both sides are part of its time."""
+    server = PostgresServer()
+    server.start()
+    try:
+        url = empty_database(server)
+        name = url.rsplit("/", 1)[1]
+        empty = int(str(server.execute(f"SELECT pg_database_size('{name}')")[0][0]))
+        began = time.perf_counter()
+        tables = moving.move(path, url, progress=lambda _table, _done, _of: None)
+        took = time.perf_counter() - began
+        total = int(str(server.execute(f"SELECT pg_database_size('{name}')")[0][0])) - empty
+        rows = sum(table.rows for table in tables)
+        sys.stdout.write(
+            f"moved {rows:,} rows in {took:.1f} s, {rows / took:,.0f}/s, into {total >> 20:,} MiB\n"
+        )
+    finally:
+        server.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--postgres", action="store_true")
+    parser.add_argument("--migrate", action="store_true", help="move it into PostgreSQL afterwards")
     options = parser.parse_args()
     if options.postgres:
         server = PostgresServer()
@@ -131,6 +153,8 @@ def main() -> None:
             path = Path(folder) / "catalog.sqlite"
             engine.create(path, cluster_id=CLUSTER_ID, nodes_hold_data=False)
             uvloop.run(grow(Catalog.open(path), options.objects, lambda: _sqlite_bytes(path)))
+            if options.migrate:
+                _move(path)
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ class Cluster:
         self, name: str, listener: socket.socket, inside: Sequence[str] = (), region: str = "us-east-1"
     ) -> Process:
         arguments = ("front", "--name", name, "--region", region, "--listen-fd", str(listener.fileno()))
-        return self.add(name, arguments, "", inside=inside, listener=listener)
+        return self.add(name, arguments, "serves S3 at", inside=inside, listener=listener)
 
     def close(self) -> None:
         for process in self.processes.values():

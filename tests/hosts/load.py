@@ -12,6 +12,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tests.hosts.cluster import client
 
 BUCKET = "under-load"
+_PAUSE_S = 0.02
+"""Between two turns of a client: what is tested has to have the cores, too."""
 
 
 class Load:
@@ -57,4 +59,5 @@ class Load:
                 self.acknowledged.pop(key, None)  # whether it was written is not known
                 self.failures.append(f"{key} over {endpoint}: {error!r}")
             turn += 1
+            self._stop.wait(_PAUSE_S)
         s3.close()

@@ -387,7 +387,7 @@ class PostgresCatalogStore(CatalogStore):
     """The same on PostgreSQL. A crash is one of the server, under the open catalog, which has to find it again."""
 
     def _opened(self) -> Catalog:
-        self._server = PostgresServer()
+        self._server = PostgresServer(settings=("fsync=off",))  # the machine lives on
         self._server.start()
         return PostgresStore(self._server).open(self._clock)
 

@@ -19,7 +19,7 @@ def test_p4_p6_the_catalog_does_what_the_model_says(seed: int) -> None:
     assert played.refused > 10
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_p4_p6_the_catalog_in_a_database_does_what_the_model_says(seed: int) -> None:
     """With a server that is killed and started again under it."""
     required_binaries()

@@ -1,4 +1,8 @@
-"""Real stores for tests: `trivet up` in a temporary directory on a free port, stopped by its process id."""
+"""Real stores for tests: `trivet up` in a temporary directory on a free port, stopped by its process id.
+
+Their catalog is a file, as people have it who set nothing. With TRIVET_TEST_CATALOG=postgresql in the environment each
+of them has a database of its own on a real PostgreSQL, and at least two fronts: the same tests, word for word.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import boto3
@@ -20,12 +24,18 @@ import pytest
 from botocore.config import Config
 
 from tests import service_model
+from tests.compose import in_process
+from tests.postgres import PostgresServer, empty_database
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIVET = (sys.executable, "-m", "compose.cli.main")
 STOP_WAIT_S = 40.0
 # A store must not outlive a test run that was killed: SIGTERM when its parent is gone.
 WITH_US = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
+ON_POSTGRESQL = {"": False, "postgresql": True}[os.environ.get("TRIVET_TEST_CATALOG", "")]
+embedded_only = pytest.mark.skipif(ON_POSTGRESQL, reason="about a catalog that is a file")
+_FRONTS = {"TRIVET_FRONTS": "2"} if ON_POSTGRESQL else {}
+"""For stores whose test says nothing of them."""
 CLEAN_CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60)
 
 
@@ -60,6 +70,9 @@ def is_running(pid: int) -> bool:
 class Store:
     """One `trivet up`. `start` may be called again after `stop` or `kill_all`: same data, another port."""
 
+    server: ClassVar[PostgresServer | None] = None
+    """Where the catalogs are; None: in the stores' own directories."""
+
     def __init__(
         self, folder: Path, options: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
     ) -> None:
@@ -69,8 +82,12 @@ class Store:
         self.endpoint = ""
         self.access_key = ""
         self.secret_key = ""
+        self.place: dict[str, str] = {}
+        """What a command about this store must find in its environment beside `--data`."""
         self._options = options
-        self._environment = own_environment(environment)
+        if self.server is not None:
+            self.place = {"TRIVET_CATALOG": empty_database(self.server)}
+        self._environment = own_environment({**_FRONTS, **(environment or {}), **self.place})
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Any] = []
         self._plain_client: Any = None
@@ -110,6 +127,21 @@ class Store:
 
     def log(self) -> str:
         return self.log_path.read_text()
+
+    def trivet(self, *words: str) -> in_process.Done:
+        """A command for people about this store, in this process."""
+        return in_process.trivet(self.data, *words, environment=self.place)
+
+    @property
+    def catalog(self) -> Path | str:
+        """For `Catalog.open`: the file, or the database's URL."""
+        return self.place.get("TRIVET_CATALOG") or self.data / "catalog.sqlite"
+
+    def catalog_files(self) -> list[Path]:
+        """All that the disk has of the catalog; of a database, all that its server has."""
+        if self.server is None:
+            return list(self.data.glob("catalog.sqlite*"))
+        return [path for path in self.server.folder.rglob("*") if path.is_file()]
 
     @property
     def pid(self) -> int:
@@ -213,6 +245,12 @@ class Store:
             client.close()
         self._clients.clear()
         self._plain_client = None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _catalogs(request: pytest.FixtureRequest) -> None:
+    if ON_POSTGRESQL:
+        Store.server = request.getfixturevalue("postgres_server")
 
 
 @pytest.fixture(scope="session")

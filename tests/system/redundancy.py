@@ -19,7 +19,7 @@ def with_catalog(store: Store, use: Callable[[Catalog], Awaitable[T]]) -> T:
     """Use the catalog of a running store beside its own processes."""
 
     async def work_with_it() -> T:
-        catalog = Catalog.open(store.data / "catalog.sqlite")
+        catalog = Catalog.open(store.catalog)
         await catalog.start()
         try:
             return await use(catalog)

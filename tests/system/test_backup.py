@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.system.conftest import Store, until
+from tests.system.conftest import Store, embedded_only, until
 from tests.system.test_membership import await_whole, lose, states, trivet
 
 
+@embedded_only
 def test_s18_a_catalog_is_backed_up_while_written_to_and_restored(new_store: Callable[..., Store]) -> None:
     """What the backup knows reads back, the nodes obey the restored catalog's steward, and what it does not know
     stays on the nodes.
@@ -44,6 +45,7 @@ def test_s18_a_catalog_is_backed_up_while_written_to_and_restored(new_store: Cal
     assert trivet(store, "events")[-1]["kind"] == "orphans-allowed"
 
 
+@embedded_only
 @pytest.mark.long
 @pytest.mark.timeout(120)
 def test_s18_nodes_of_after_the_backup_come_back_with_their_data(new_store: Callable[..., Store]) -> None:

@@ -54,14 +54,14 @@ def words(*arguments: str, columns: int = 100, **environment: str) -> tuple[int,
     return code, out.getvalue(), err.getvalue()
 
 
-def run(data: Path, *arguments: str, columns: int = 100, **environment: str) -> tuple[int, str, str]:
-    """A command about the store in that directory."""
-    return words(*arguments, "--data", str(data), columns=columns, **environment)
+def run(store: Store, *arguments: str, columns: int = 100, **environment: str) -> tuple[int, str, str]:
+    """A command about that store."""
+    return words(*arguments, "--data", str(store.data), columns=columns, **store.place, **environment)
 
 
-def asked(data: Path, *words: str) -> Any:
+def asked(store: Store, *words: str) -> Any:
     """The answer in JSON; the exit code may be 0 or 1, but nothing may be said to stderr."""
-    code, out, err = run(data, *words, "--json")
+    code, out, err = run(store, *words, "--json")
     assert (code in {0, 1}, err) == (True, "")
     return json.loads(out)
 
@@ -81,9 +81,9 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         with pytest.raises(ClientError, match="NoSuchKey"):
             client.get_object(Bucket="known", Key="nothing")
     expected = {"CreateBucket": 1, "PutObject": PUTS, "GetObject": GETS + MISSING}
-    until(lambda: counts(asked(store.data, "metrics", "summary")["operations"]) == expected, "handed in")
+    until(lambda: counts(asked(store, "metrics", "summary")["operations"]) == expected, "handed in")
     # On a busy machine a node may have been passed over: that is mended, and takes a moment.
-    until(lambda: asked(store.data, "status")["health"]["status"] == "healthy", "every object is whole")
+    until(lambda: asked(store, "status")["health"]["status"] == "healthy", "every object is whole")
     yield store
     store.stop()
 
@@ -98,7 +98,7 @@ def counts(operations: list[dict[str, Any]]) -> dict[str, int]:
 @pytest.mark.parametrize("columns", [80, 100])
 def test_status_shows_the_store_at_one_look(loaded: Store, columns: int) -> None:
     """No line is longer than the terminal is wide, and no figure is cut off. Red when a table is too wide for 80."""
-    code, out, err = run(loaded.data, "status", columns=columns)
+    code, out, err = run(loaded, "status", columns=columns)
     assert (code, err) == (0, "")
     assert out.startswith("trivet healthy")
     for part in (
@@ -116,7 +116,7 @@ def test_status_shows_the_store_at_one_look(loaded: Store, columns: int) -> None
 
 
 def test_status_in_json(loaded: Store) -> None:
-    seen = asked(loaded.data, "status")
+    seen = asked(loaded, "status")
     assert (seen["running"], seen["health"]["status"], seen["health"]["reasons"]) == (True, "healthy", [])
     assert (seen["stats"]["objects"], seen["stats"]["logical_bytes"]) == (PUTS, PUTS * BYTES)
     assert seen["stats"]["redundancy"]["whole"] is True
@@ -137,27 +137,27 @@ def test_a_store_that_does_not_run(new_store: Maker) -> None:
     store.client().create_bucket(Bucket="kept")
     store.stop()
     (store.data / "run" / "supervisor.pid").write_text(str(os.getpid()))
-    code, out, _ = run(store.data, "status")
+    code, out, _ = run(store, "status")
     assert code == 1
     assert "not running" in out.splitlines()[0]
     assert "trivet up" in out
     assert out.count("silent") == 3
-    seen = asked(store.data, "status")
+    seen = asked(store, "status")
     assert (seen["running"], seen["stats"]["buckets"]) == (False, 1)
-    code, out, _ = run(store.data, "doctor")
+    code, out, _ = run(store, "doctor")
     assert re.search(r"^warn store .*no store runs.*trivet up", out, re.MULTILINE)
     _clear_wants_to_be_meant(store)
 
 
 def _clear_wants_to_be_meant(store: Store) -> None:
-    (row,) = asked(store.data, "metrics", "export")
+    (row,) = asked(store, "metrics", "export")
     assert (row["operation"], row["count"]) == ("CreateBucket", 1)
-    code, out, err = run(store.data, "metrics", "clear")
+    code, out, err = run(store, "metrics", "clear")
     assert (code, out) == (1, "")
     assert "--yes" in err
-    assert asked(store.data, "metrics", "export") == [row]
-    assert asked(store.data, "metrics", "clear", "--yes")["cleared_at"] > row["minute_at"]
-    assert asked(store.data, "metrics", "export") == []
+    assert asked(store, "metrics", "export") == [row]
+    assert asked(store, "metrics", "clear", "--yes")["cleared_at"] > row["minute_at"]
+    assert asked(store, "metrics", "export") == []
 
 
 class Screen:
@@ -187,12 +187,16 @@ class Screen:
 
 
 @contextmanager
-def at_a_terminal(*words: str, columns: int = 100) -> Iterator[tuple[Screen, subprocess.Popen[bytes]]]:
-    """The command runs on a pseudo-terminal, in a session of its own; interrupted at the end."""
+def at_a_terminal(
+    store: Store, *words: str, columns: int = 100
+) -> Iterator[tuple[Screen, subprocess.Popen[bytes]]]:
+    """A command about that store runs on a pseudo-terminal, in a session of its own; interrupted at the end."""
     ours, theirs = pty.openpty()
-    environment = own_environment({"COLUMNS": str(columns), "LINES": "40", "TERM": "xterm-256color"})
+    environment = own_environment(
+        {"COLUMNS": str(columns), "LINES": "40", "TERM": "xterm-256color", **store.place}
+    )
     process = subprocess.Popen(
-        [*TRIVET, *words],
+        [*TRIVET, *words, "--data", str(store.data)],
         cwd=ROOT,
         env=environment,
         stdin=theirs,
@@ -222,10 +226,10 @@ def test_a_live_view_during_a_repair(new_store: Maker, tmp_path: Path) -> None:
         client.put_object(Bucket="photos", Key=f"p{n}", Body=os.urandom(60_000))
     os.kill(store.pids()["node-2"], signal.SIGKILL)
     shutil.rmtree(store.data / "node-2")
-    until(lambda: "degraded" in run(store.data, "status")[1], "the loss is noticed")
-    code, _, err = run(store.data, "node", "recover", "node-2", "--lost")
+    until(lambda: "degraded" in run(store, "status")[1], "the loss is noticed")
+    code, _, err = run(store, "node", "recover", "node-2", "--lost")
     assert (code, err) == (0, "")
-    with at_a_terminal("status", "--watch", "--data", str(store.data)) as (screen, process):
+    with at_a_terminal(store, "status", "--watch") as (screen, process):
         screen.wait_for(r"^not every object is whole:")
         screen.wait_for(r"repair: .* of .* blobs\), .*/s, 0:\d\d left")
         screen.wait_for(r"^ +[━╸╺]{20,}\s*$")
@@ -244,7 +248,7 @@ def test_a_live_view_during_a_repair(new_store: Maker, tmp_path: Path) -> None:
 
 def test_metrics_summary(loaded: Store) -> None:
     """The same figures in words, CSV and JSON."""
-    told = asked(loaded.data, "metrics", "summary", "--last", "1h")
+    told = asked(loaded, "metrics", "summary", "--last", "1h")
     puts = next(each for each in told["operations"] if each["operation"] == "PutObject")
     assert (puts["count"], puts["errors"], puts["success_rate"], puts["bytes_in"]) == (
         PUTS,
@@ -256,29 +260,29 @@ def test_metrics_summary(loaded: Store) -> None:
     gets = next(each for each in told["operations"] if each["operation"] == "GetObject")
     assert gets["by_status"] == {"200": GETS, "404": MISSING}
     assert told["incidents"]["failures"] == 0
-    code, out, err = run(loaded.data, "metrics", "summary", "--csv")
+    code, out, err = run(loaded, "metrics", "summary", "--csv")
     assert (code, err) == (0, "")
     rows = list(csv.DictReader(out.splitlines()))
     assert {row["operation"]: int(row["count"]) for row in rows} == counts(told["operations"])
     for columns in (80, 100):
-        code, out, _ = run(loaded.data, "metrics", "summary", columns=columns)
+        code, out, _ = run(loaded, "metrics", "summary", columns=columns)
         assert re.search(rf"^GetObject +{GETS + MISSING} .* 100\.00%$", out, re.MULTILINE)
         assert "…" not in out
         assert max(map(len, out.splitlines())) <= columns
-    empty = asked(loaded.data, "metrics", "summary", "--to", "2020-01-01")
+    empty = asked(loaded, "metrics", "summary", "--to", "2020-01-01")
     assert empty["operations"] == []
-    assert "no requests" in run(loaded.data, "metrics", "summary", "--to", "2020-01-01")[1]
+    assert "no requests" in run(loaded, "metrics", "summary", "--to", "2020-01-01")[1]
 
 
 def test_metrics_export(loaded: Store, tmp_path: Path) -> None:
     """Every operation of every minute, to the terminal or into a file, CSV and JSON alike."""
-    told = asked(loaded.data, "metrics", "export")
+    told = asked(loaded, "metrics", "export")
     total: dict[str, int] = {}
     for row in told:
         total[row["operation"]] = total.get(row["operation"], 0) + row["count"]
     assert total == {"CreateBucket": 1, "PutObject": PUTS, "GetObject": GETS + MISSING}
     target = tmp_path / "figures.csv"
-    code, out, err = run(loaded.data, "metrics", "export", "--csv", "-o", str(target))
+    code, out, err = run(loaded, "metrics", "export", "--csv", "-o", str(target))
     assert (code, out) == (0, "")
     assert f"{len(told)} rows" in err
     with target.open(newline="") as file:
@@ -286,8 +290,8 @@ def test_metrics_export(loaded: Store, tmp_path: Path) -> None:
     assert [(row["minute_at"], row["operation"], row["count"]) for row in rows] == [
         (row["minute_at"], row["operation"], str(row["count"])) for row in told
     ]
-    assert asked(loaded.data, "metrics", "export", "--from", "2035-01-01") == []
-    code, _, err = run(loaded.data, "metrics", "export", "-o", str(tmp_path / "no" / "where"))
+    assert asked(loaded, "metrics", "export", "--from", "2035-01-01") == []
+    code, _, err = run(loaded, "metrics", "export", "-o", str(tmp_path / "no" / "where"))
     assert (code, err.count("\n")) == (1, 1)
     assert list(tmp_path.iterdir()) == [target]
 
@@ -304,7 +308,7 @@ def test_metrics_export(loaded: Store, tmp_path: Path) -> None:
 def test_wrong_input_is_one_line_that_names_it(
     loaded: Store, words: tuple[str, ...], code: int, said: str
 ) -> None:
-    found, out, err = run(loaded.data, *words)
+    found, out, err = run(loaded, *words)
     assert (found, out) == (code, "")
     assert said in err
 
@@ -314,7 +318,7 @@ def test_wrong_input_is_one_line_that_names_it(
 
 def test_events_are_filtered_and_followed(loaded: Store) -> None:
     """Red when --follow misses what happens after its first look, or says something twice."""
-    environment = own_environment()
+    environment = own_environment(loaded.place)
     command = [
         *TRIVET,
         "events",
@@ -329,18 +333,18 @@ def test_events_are_filtered_and_followed(loaded: Store) -> None:
         assert following.stdout is not None
         told = []
         for _ in range(3):
-            assert run(loaded.data, "orphans", "allow")[0] == 0
+            assert run(loaded, "orphans", "allow")[0] == 0
             told.append(json.loads(following.stdout.readline()))
         following.send_signal(signal.SIGINT)
         assert following.wait(20) == 0
         assert following.stdout.read() == ""
     assert [event["kind"] for event in told] == ["orphans-allowed"] * 3
     assert told[0]["number"] < told[1]["number"] < told[2]["number"]
-    assert told[2] == asked(loaded.data, "events", "--limit", "1")[0]
-    assert asked(loaded.data, "events", "--kind", "orphans-allowed", "--kind", "x") == told
-    assert asked(loaded.data, "events", "--node", "node-9") == []
-    assert "nothing of that kind" in run(loaded.data, "events", "--node", "node-9")[1]
-    code, out, _ = run(loaded.data, "events")
+    assert told[2] == asked(loaded, "events", "--limit", "1")[0]
+    assert asked(loaded, "events", "--kind", "orphans-allowed", "--kind", "x") == told
+    assert asked(loaded, "events", "--node", "node-9") == []
+    assert "nothing of that kind" in run(loaded, "events", "--node", "node-9")[1]
+    code, out, _ = run(loaded, "events")
     assert code == 0
     assert out.count("orphans-allowed") == 3
 
@@ -348,11 +352,11 @@ def test_events_are_filtered_and_followed(loaded: Store) -> None:
 def test_doctor_finds_a_store_well(loaded: Store) -> None:
     """And leaves it as it was. All nodes lie on one disk here, which is worth a warning."""
     before = sorted(path.name for path in loaded.data.iterdir())
-    code, out, err = run(loaded.data, "doctor")
+    code, out, err = run(loaded, "doctor")
     assert (code, err) == (0, "")
     assert not re.search(r"^bad", out, re.MULTILINE)
     assert re.search(r"^warn shared disks .* -> trivet node add", out, re.MULTILINE)
-    told = asked(loaded.data, "doctor")
+    told = asked(loaded, "doctor")
     assert told["state"] == "warn"
     by_check = {finding["check"]: finding["state"] for finding in told["findings"]}
     for check in (
@@ -371,7 +375,7 @@ def test_doctor_names_what_is_wrong(loaded: Store) -> None:
     secret = loaded.data / "cluster.secret"
     secret.chmod(0o640)
     try:
-        code, out, _ = run(loaded.data, "doctor", TRIVET_FRONT="4", TRIVET_GRACE_S="1")
+        code, out, _ = run(loaded, "doctor", TRIVET_FRONT="4", TRIVET_GRACE_S="1")
     finally:
         secret.chmod(0o600)
     assert code == 1
@@ -380,22 +384,20 @@ def test_doctor_names_what_is_wrong(loaded: Store) -> None:
     assert re.search(
         r"^warn settings +TRIVET_GRACE_S is '1' here and '900' in the running", out, re.MULTILINE
     )
-    code, out, _ = run(loaded.data, "doctor", TRIVET_ROOT_ACCESS_KEY="alone")
+    code, out, _ = run(loaded, "doctor", TRIVET_ROOT_ACCESS_KEY="alone")
     assert code == 1
     assert re.search(r"^bad +settings .*TRIVET_ROOT_SECRET_KEY is not", out, re.MULTILINE)
 
 
 def test_settings_in_force(loaded: Store) -> None:
     """Those of the running store, not those of this shell; no secret among them."""
-    code, out, _ = run(
-        loaded.data, "settings", "--json", TRIVET_FRONTS="9", TRIVET_ROOT_SECRET_KEY="0123456789"
-    )
+    code, out, _ = run(loaded, "settings", "--json", TRIVET_FRONTS="9", TRIVET_ROOT_SECRET_KEY="0123456789")
     assert code == 0
     told = {row["name"]: row for row in json.loads(out)}
     assert (told["fronts"]["value"], told["fronts"]["running"]) == ("2", True)
     assert told["grace_s"]["value"] == told["grace_s"]["default"] == "900"
     assert "0123456789" not in out
-    assert "as the running store has them" in run(loaded.data, "settings")[1]
+    assert "as the running store has them" in run(loaded, "settings")[1]
 
 
 # -- the whole command line ----------------------------------------------------------------------------------
@@ -479,21 +481,21 @@ def test_a_node_that_does_not_answer(loaded: Store) -> None:
     frozen = loaded.pids()["node-2"]
     os.kill(frozen, signal.SIGSTOP)
     try:
-        seen = asked(loaded.data, "status")
+        seen = asked(loaded, "status")
         assert [node["answers"] for node in seen["nodes"]] == [True, False, True]
         assert seen["nodes"][1]["figures"] is None
-        until(lambda: degraded(asked(loaded.data, "status")), "the steward has noticed, and status says so")
-        code, out, _ = run(loaded.data, "status")
+        until(lambda: degraded(asked(loaded, "status")), "the steward has noticed, and status says so")
+        code, out, _ = run(loaded, "status")
         assert code == 0
         assert re.search(r"^node-2 +(down|suspect, silent)", out, re.MULTILINE)
         assert re.search(r"^! node-2 .*->", out, re.MULTILINE)
-        code, out, _ = run(loaded.data, "doctor")
+        code, out, _ = run(loaded, "doctor")
         assert code == 1
         assert re.search(r"^bad +nodes +node-2 does not answer ->", out, re.MULTILINE)
     finally:
         os.kill(frozen, signal.SIGCONT)
-    until(lambda: asked(loaded.data, "status")["health"]["status"] == "healthy", "it is well again")
-    summed = asked(loaded.data, "metrics", "summary")["incidents"]
+    until(lambda: asked(loaded, "status")["health"]["status"] == "healthy", "it is well again")
+    summed = asked(loaded, "metrics", "summary")["incidents"]
     assert (summed["failures"], summed["recovered"]) == (1, 1)
     assert summed["mttr_mean_s"] > 0
 

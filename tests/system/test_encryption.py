@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.compose import in_process
 from tests.system.conftest import Store
 
 BUCKET = "encrypted"
@@ -46,7 +45,7 @@ NAMES = ["sse-s3", "sse-kms", "dsse", "sse-c"]
 @pytest.fixture(scope="module")
 def s3(store: Store) -> Iterator[Any]:
     """With a key of the ring, and nothing left behind."""
-    assert in_process.trivet(store.data, "encryption-key", "create", "key-1").returncode == 0
+    assert store.trivet("encryption-key", "create", "key-1").returncode == 0
     client = store.client()
     client.create_bucket(Bucket=BUCKET)
     yield client
@@ -224,20 +223,20 @@ def test_every_kind_copies_into_every_kind(s3: Any, source: dict[str, Any]) -> N
 def test_a_rotated_key_reads_old_and_new_and_a_disabled_one_nothing(store: Store, s3: Any) -> None:
     """On both fronts from the next request on, by commands beside the running store."""
     key = ("encryption-key", "create", "turning")
-    assert in_process.trivet(store.data, *key).returncode == 0
+    assert store.trivet(*key).returncode == 0
     kind = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/turning"}
     put(s3, "old", TEXT, kind)
-    done = in_process.trivet(store.data, "encryption-key", "rotate", "turning", "--json")
+    done = store.trivet("encryption-key", "rotate", "turning", "--json")
     assert json.loads(done.stdout)["version"] == 2
     put(s3, "new", TEXT, kind)
     for name in ("old", "new"):
         assert get(s3, name, NONE) == TEXT
-    assert in_process.trivet(store.data, "encryption-key", "disable", "turning").returncode == 0
+    assert store.trivet("encryption-key", "disable", "turning").returncode == 0
     for _ in range(8):  # connections to either front
         assert refused(s3.get_object, Bucket=BUCKET, Key="old") == (400, "KMS.DisabledException")
     assert refused(s3.put_object, Bucket=BUCKET, Key="x", **kind) == (400, "KMS.DisabledException")
     assert s3.head_object(Bucket=BUCKET, Key="old")["SSEKMSKeyId"] == "alias/turning"
-    assert in_process.trivet(store.data, "encryption-key", "enable", "turning").returncode == 0
+    assert store.trivet("encryption-key", "enable", "turning").returncode == 0
     assert get(s3, "old", NONE) == TEXT
     missing = {**kind, "SSEKMSKeyId": "missing"}
     assert refused(s3.put_object, Bucket=BUCKET, Key="x", **missing) == (400, "KMS.NotFoundException")
@@ -252,11 +251,11 @@ def test_the_commands_refuse_in_words(store: Store) -> None:
         (("rotate", "missing"), "encryption-key list"),
         (("disable", "missing"), "encryption-key list"),
     ):
-        done = in_process.trivet(store.data, "encryption-key", *words)
+        done = store.trivet("encryption-key", *words)
         assert (done.returncode, said in done.stderr) == (1, True), done
-    listed = json.loads(in_process.trivet(store.data, "encryption-key", "list", "--json").stdout)
+    listed = json.loads(store.trivet("encryption-key", "list", "--json").stdout)
     assert "key-1" in [key["name"] for key in listed]
-    shown = in_process.trivet(store.data, "encryption-key", "list").stdout
+    shown = store.trivet("encryption-key", "list").stdout
     assert "key-1" in shown
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog.lock import FileLock, lock_path
 from tests.hosts.cluster import ACCESS_KEY, SECRET_KEY, Cluster, client
 from tests.hosts.load import BUCKET, Load
 from tests.system.conftest import CLEAN_CONFIG, TRIVET, Store, own_environment, until
@@ -31,6 +32,23 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
+
+
+def froze_outside_the_lock(process: subprocess.Popen[bytes], cluster: Cluster) -> bool:
+    """Or it goes on: who is frozen with the catalog's lock stops all who write, until a supervisor ends it (S16), and
+    there is none here."""
+    process.send_signal(signal.SIGSTOP)
+    lock = FileLock(lock_path(cluster.data / "catalog.sqlite"))
+    try:
+        until(
+            lambda: " T" in Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2][:2], "it stands"
+        )
+        if lock.try_acquire():
+            return True
+    finally:
+        lock.close()
+    process.send_signal(signal.SIGCONT)
+    return False
 
 
 @pytest.fixture
@@ -142,9 +160,10 @@ def test_a_frozen_steward_is_succeeded_and_gives_up_when_it_thaws(cluster: Clust
     holder = next(process for process in processes if "in office" in process.log())
     other = next(process for process in processes if process is not holder)
     assert holder.running is not None
-    holder.running.send_signal(signal.SIGSTOP)
-    until(lambda: "in office" in other.log(), "the other one took over", 10)
-    holder.running.send_signal(signal.SIGCONT)
+    running = holder.running
+    until(lambda: froze_outside_the_lock(running, cluster), "it is frozen")
+    until(lambda: "in office" in other.log(), "the other one took over")
+    running.send_signal(signal.SIGCONT)
     until(lambda: "lease" in holder.log().rpartition("in office")[2], "the first one knows it")
     assert other.stop() == 0
     assert holder.stop() == 0

@@ -22,7 +22,6 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from tests.compose import in_process
 from tests.system.conftest import CLEAN_CONFIG, Store
 
 BUCKET = "keys"
@@ -147,7 +146,7 @@ def refusal(call: Callable[..., Any], **arguments: Any) -> str:
 
 def command(store: Store, *words: str, fails: bool = False) -> str:
     """Standard output of `trivet …`, or standard error of one that is refused with exit code 1."""
-    done = in_process.trivet(store.data, *words)
+    done = store.trivet(*words)
     assert done.returncode == (1 if fails else 0), done
     return done.stderr if fails else done.stdout
 
@@ -342,11 +341,11 @@ def test_no_secret_lies_in_the_data_directory(store: Store, lines: tuple[Line, L
     assert [code(line.get(key)) for line in lines] == ["", ""]
     wrong = Key(key.access_key, secrets.token_urlsafe(30))
     assert [code(line.get(wrong)) for line in lines] == ["SignatureDoesNotMatch"] * 2
-    for path in [store.log_path, *store.data.rglob("*")]:
+    for path in {store.log_path, *store.data.rglob("*"), *store.catalog_files()}:
         if path.is_file():
             content = path.read_bytes()
             assert key.secret_key.encode() not in content, path
-    assert key.access_key.encode() in b"".join(p.read_bytes() for p in store.data.glob("catalog.sqlite*"))
+    assert key.access_key.encode() in b"".join(path.read_bytes() for path in store.catalog_files())
 
 
 def test_a_catalog_beside_another_cluster_secret(new_store: Callable[..., Store]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
@@ -10,21 +9,17 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from pysqlite3 import dbapi2
 
 from catalog import nodes, placements
-from catalog.engine import Catalog
 from catalog.statement import Reader
-from compose.data_dir import DataDir
-from tests.compose import in_process
 from tests.system.conftest import CLEAN_CONFIG, Store, is_running, until
+from tests.system.redundancy import with_catalog
 
 BUCKET = "members"
 WRITERS = 4
@@ -36,39 +31,32 @@ Maker = Callable[..., Store]
 
 def trivet(store: Store, *words: str) -> Any:
     """A command for people, answered in JSON; fails when it is refused."""
-    done = in_process.trivet(store.data, *words, "--json")
+    done = store.trivet(*words, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def states(store: Store) -> dict[str, str]:
-    """Straight from the file, because it is asked often: a command costs half a second of a core."""
-    file = f"file:{DataDir(store.data).catalog}?mode=ro"
-    with closing(dbapi2.connect(file, uri=True)) as connection:
-        rows = connection.execute("SELECT name, state FROM nodes WHERE state <> 'removed' ORDER BY name")
-        return dict(rows)
+    """Of all but those that were removed, sorted by name."""
+    rows = with_catalog(store, lambda catalog: catalog.read(nodes.list_nodes))
+    return dict(sorted((row.name, row.state) for row in rows if row.state != "removed"))
 
 
 def is_empty(store: Store, name: str) -> bool:
     return any(node["name"] == name and node.get("empty") for node in trivet(store, "node", "list"))
 
 
-def layouts(store: Store) -> tuple[list[tuple[int, ...]], dict[int, str]]:
-    """The assignments in use, and the region of each node by number."""
+def layouts(store: Store) -> tuple[list[tuple[str, ...]], dict[str, str]]:
+    """The assignments in use, and the region of each node: by name, for numbers may have gaps."""
 
-    def look(reader: Reader) -> tuple[list[tuple[int, ...]], dict[int, str]]:
-        regions = {row.number: row.region for row in nodes.list_nodes(reader)}
-        return [use.nodes for use in placements.in_use(reader)], regions
+    def look(reader: Reader) -> tuple[list[tuple[str, ...]], dict[str, str]]:
+        rows = {row.number: row for row in nodes.list_nodes(reader)}
+        regions = {row.name: row.region for row in rows.values()}
+        return [
+            tuple(rows[number].name for number in use.nodes) for use in placements.in_use(reader)
+        ], regions
 
-    async def read() -> tuple[list[tuple[int, ...]], dict[int, str]]:
-        catalog = Catalog.open(DataDir(store.data).catalog)
-        await catalog.start()
-        try:
-            return await catalog.read(look)
-        finally:
-            await catalog.close()
-
-    return asyncio.run(read())
+    return with_catalog(store, lambda catalog: catalog.read(look))
 
 
 def body_of(seed: int) -> bytes:
@@ -169,7 +157,7 @@ def test_p2_p7_nodes_come_and_go_under_load_and_nothing_is_lost(new_store: Maker
     restart(store)
     verify(store, load.expected)
     used, regions = layouts(store)
-    assert all({2, 3, 4} == set(layout) for layout in used)
+    assert all({"node-2", "node-3", "node-4"} == set(layout) for layout in used)
     assert all(len({regions[node] for node in layout}) == 3 for layout in used), "one shard a region"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import signal
@@ -26,11 +25,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from catalog import history
-from catalog.engine import Catalog
+from catalog.statement import Reader
 from codec.histogram import RELATIVE_ERROR
-from compose.data_dir import DataDir
 from s3front.metrics.summary import OperationSummary, summarise
 from tests.system.conftest import CLEAN_CONFIG, ROOT, TRIVET, Store, own_environment, until
+from tests.system.redundancy import with_catalog
 
 TOKEN = "a-token-of-tests"
 FRONTS = ("front-1", "front-2")
@@ -328,18 +327,14 @@ def test_the_text_is_what_prometheus_reads(watched: Store) -> None:
 # -- the history -----------------------------------------------------------------------------------------------
 
 
-def kept(data: Path) -> dict[str, OperationSummary]:
+def kept(store: Store) -> dict[str, OperationSummary]:
     """The summary of all that the catalog's history has, by operation."""
 
-    async def read() -> list[OperationSummary]:
-        catalog = Catalog.open(DataDir(data).catalog)
-        await catalog.start()
-        try:
-            return await catalog.read(lambda reader: summarise(history.read(reader, 0, 1 << 60)))
-        finally:
-            await catalog.close()
+    def read(reader: Reader) -> list[OperationSummary]:
+        return summarise(history.read(reader, 0, 1 << 60))
 
-    return {summary.operation: summary for summary in asyncio.run(read())}
+    told = with_catalog(store, lambda catalog: catalog.read(read))
+    return {summary.operation: summary for summary in told}
 
 
 def test_the_history_follows_within_seconds_and_is_whole_after_a_stop(watched: Store) -> None:
@@ -359,12 +354,12 @@ def test_the_history_follows_within_seconds_and_is_whole_after_a_stop(watched: S
     watched.client().put_object(Bucket="watched", Key="source", Body=b"s" * 100)
     load = Load(watched)
     load.run(WORKERS, copy)
-    until(lambda: "CopyObject" in kept(watched.data), "the history has something", 12.0)
-    until(lambda: kept(watched.data)["CopyObject"].count == 5 * WORKERS, "it has what each front did", 12.0)
+    until(lambda: "CopyObject" in kept(watched), "the history has something", 12.0)
+    until(lambda: kept(watched)["CopyObject"].count == 5 * WORKERS, "it has what each front did", 12.0)
     load.run(WORKERS, list_all)
     assert watched.stop() == 0
     assert not (watched.data / "run" / "metrics").exists()
-    summaries = kept(watched.data)
+    summaries = kept(watched)
     listed, copied = summaries["ListObjectsV2"], summaries["CopyObject"]
     assert (listed.count, listed.by_status) == (2 * WORKERS, {200: WORKERS, 400: WORKERS})
     assert (listed.errors, listed.success_rate) == (0, 1.0)

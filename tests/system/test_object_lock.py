@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.compose import in_process
 from tests.system.conftest import Store
 
 KEY = "locked"
@@ -151,7 +150,7 @@ def test_compliance_yields_to_nothing(s3: Any, bucket: str, store: Store) -> Non
     _put(s3, bucket)
     s3.delete_object(Bucket=bucket, Key=KEY)
     assert _refusal(s3.delete_bucket, Bucket=bucket) == (409, "BucketNotEmpty")
-    moved = in_process.trivet(store.data, "lock-clock", "confirm", "--yes")
+    moved = store.trivet("lock-clock", "confirm", "--yes")
     assert moved.returncode == 0, moved.stderr
     assert s3.get_object(**name)["Body"].read() == b"kept"
     assert _refusal(s3.delete_object, **name, BypassGovernanceRetention=True) == DENIED

@@ -13,7 +13,6 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.compose import in_process
 from tests.compose.in_process import Done
 from tests.system.conftest import Store
 from tests.system.test_bad_input import signed_headers
@@ -43,7 +42,7 @@ def clients(two_fronts: Store) -> list[Any]:
 
 
 def _run(store: Store, *arguments: str) -> Done:
-    return in_process.trivet(store.data, *arguments)
+    return store.trivet(*arguments)
 
 
 def _told(store: Store, *arguments: str) -> Any:

@@ -22,7 +22,6 @@ from cluster.steward import progress
 from cluster.steward.progress import RepairProgress
 from compose.settings import Settings
 from compose.wiring import asked_nodes
-from tests.compose import in_process
 from tests.compose.in_process import Done
 from tests.system.conftest import Store, until
 from tests.system.redundancy import below_full_redundancy, with_catalog
@@ -136,7 +135,7 @@ def test_p2_a_lost_node_is_recovered_and_its_incident_told(new_store: Maker) -> 
 
 def run(store: Store, *words: str) -> Done:
     """A command for people as they would see it."""
-    return in_process.trivet(store.data, *words)
+    return store.trivet(*words)
 
 
 @pytest.mark.long

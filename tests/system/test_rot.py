@@ -11,7 +11,6 @@ from random import Random
 from typing import Any
 
 from tests.chaos.faults import flip_bits, frozen
-from tests.compose import in_process
 from tests.system.conftest import Store, until
 from tests.system.redundancy import below_full_redundancy
 
@@ -27,7 +26,7 @@ def body_of(number: int) -> bytes:
 
 def trivet(store: Store, *words: str) -> Any:
     """What a command of the command line answers as JSON."""
-    done = in_process.trivet(store.data, *words, "--json")
+    done = store.trivet(*words, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.system.conftest import ROOT, TRIVET, Store, is_running, own_environment, until
+from tests.system.conftest import ROOT, TRIVET, Store, embedded_only, is_running, own_environment, until
 
 PROCESSES = {"supervisor", "front-1", "node-1", "node-2", "node-3", "steward"}
 Maker = Callable[..., Store]
@@ -60,9 +60,8 @@ def test_up_prints_what_a_person_needs_and_logs_no_secret(new_store: Maker) -> N
     assert store.secret_key in store.banner
     assert str(store.data / "credentials") in store.banner
     assert stat.S_IMODE((store.data / "credentials").stat().st_mode) == 0o600
-    assert {"credentials", "catalog.sqlite", "node-1", "node-2", "node-3", "run"} <= set(
-        os.listdir(store.data)
-    )
+    assert {"credentials", "node-1", "node-2", "node-3", "run"} <= set(os.listdir(store.data))
+    assert store.catalog_files()
     store.client().create_bucket(Bucket="kept")
     assert store.secret_key not in store.log()
     for name, pid in store.pids().items():
@@ -207,6 +206,7 @@ def test_the_same_directory_for_two_nodes_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+@embedded_only
 def test_s18_no_catalog_is_made_beside_nodes_with_data(new_store: Maker) -> None:
     store = new_store()
     store.start()

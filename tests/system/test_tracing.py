@@ -113,7 +113,8 @@ def _log_is_json_and_names_the_request(store: Store, request_id: str) -> None:
     )
     facts = line["facts"]
     assert (facts["operation"], facts["status"], facts["path"]) == ("PutObject", 200, "/traced/a%20key")
-    assert (facts["bytes_in"], facts["client"], line["process"]) == (5000, "127.0.0.1", "front-1")
+    assert (facts["bytes_in"], facts["client"]) == (5000, "127.0.0.1")
+    assert line["process"].startswith("front-")
     assert 0 < facts["ms"] < 60_000
     assert store.secret_key not in store.log()
 

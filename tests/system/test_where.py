@@ -19,7 +19,6 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.compose import in_process
 from tests.compose.in_process import Done
 from tests.system.conftest import ROOT, TRIVET, WITH_US, Store, is_running, own_environment, until
 from tests.system.redundancy import below_full_redundancy
@@ -33,7 +32,7 @@ def body_of(number: int, size: int) -> bytes:
 
 
 def trivet(store: Store, *words: str) -> Done:
-    return in_process.trivet(store.data, *words)
+    return store.trivet(*words)
 
 
 def told(store: Store, *words: str, code: int = 0) -> Any:
@@ -219,7 +218,7 @@ def _interrupted(store: Store) -> None:
     walking = subprocess.Popen(
         [*WITH_US, *TRIVET, "verify", "--bytes-per-s", "70000", "--data", str(store.data)],
         cwd=ROOT,
-        env=own_environment({"TERM": "xterm", "COLUMNS": "120"}),
+        env=own_environment({"TERM": "xterm", "COLUMNS": "120", **store.place}),
         stdout=subprocess.PIPE,
         stderr=theirs,
         text=True,

@@ -10,7 +10,7 @@ from catalog.model import Lease, NodeRow
 from catalog.totals import Totals
 from cluster.reports.cluster import NodeState
 from cluster.reports.redundancy import RepairReport
-from cluster.steward.progress import RepairProgress, ScrubProgress
+from cluster.steward.progress import Recoveries, RepairProgress, ScrubProgress
 from cluster.wire import NodeStatus
 from codec.histogram import bucket_of
 from s3front.metrics.exposition import render
@@ -34,6 +34,8 @@ STATUS = NodeStatus(
     stored_bytes=7777,
     sync_us={bucket_of(200): 3, bucket_of(5000): 1},
     group_writes={1: 2, 3: 1, 4: 5},
+    log_entries=9,
+    log_bytes=888,
 )
 STORE = StoreFigures(
     redundancy=RepairReport(
@@ -50,6 +52,7 @@ STORE = StoreFigures(
     totals=Totals(2, 30, 31, 123_456),
     scrub=ScrubProgress(finished_ms=5_000, passes=2, missing=8, corrupt=9, extra=10),
     lease=Lease("steward", "somebody", 77),
+    recoveries=Recoveries(4, 10_500),
     open_uploads=5,
     events_kept={"node-down": 2},
     events_ever=12_345,
@@ -145,6 +148,8 @@ async def test_nodes_and_store() -> None:
     assert ("trivet_node_blocks", "node-2") not in found
     assert found["trivet_node_blocks", "node-1"] == 12
     assert found["trivet_node_failing", "node-1"] == 1
+    assert found["trivet_node_log_entries", "node-1"] == 9
+    assert found["trivet_node_log_bytes", "node-1"] == 888
     assert found["trivet_node_stored_bytes_total", "node-1"] == 7777
     assert found["trivet_node_damage_total", "page", "node-1"] == 2
     assert found["trivet_node_sync_seconds_count", "node-1"] == 4
@@ -152,6 +157,7 @@ async def test_nodes_and_store() -> None:
     assert found["trivet_node_group_writes_sum", "node-1"] == 25
     assert found["trivet_objects_below_full_redundancy",] == 4
     assert found["trivet_objects_unreadable",] == 1
+    assert (found["trivet_recoveries_total",], found["trivet_recovery_seconds_total",]) == (4, 10.5)
     assert found["trivet_scrub_finished_timestamp_seconds",] == 5.0
     assert found["trivet_object_bytes",] == 123_456
     assert found["trivet_events_total",] == 12_345
