@@ -234,7 +234,7 @@ class _Store:
         candidates = sorted(self._sink.candidates(), key=lambda number: number == self._late)
         missing = self._sink.copies
         try:
-            while missing:
+            while missing > 0:
                 now = self._clock()
                 in_time = sum(attempt.late_s > now for attempt in self._asked.values())
                 for number in candidates[: missing - in_time] if missing > in_time else ():

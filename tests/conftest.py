@@ -23,6 +23,7 @@ _FIRST = ("system", "docs", "chaos", "model", "hosts", "compose_stack", "crash",
 _LONG_TIMEOUT_S = 600.0
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """`-n auto`: one more than there are cores, since tests of whole stores wait for much of their time."""
     return len(os.sched_getaffinity(0)) + 1

@@ -13,7 +13,7 @@ import pytest_asyncio
 from catalog.errors import CatalogBusy
 from catalog.log_records import LogRecord, LogUnreadable
 from cluster import wire
-from cluster.catalog_log import CatalogLog
+from cluster.catalog_log import CatalogLog, LogEntry
 from cluster.catalog_log_source import DirectoryLogSource, LinkLogSource
 from cluster.handshake import ServerHandshake
 from cluster.log_names import BATCH, PIECE_BYTES, LogEntryName
@@ -168,6 +168,26 @@ async def test_a_large_batch_comes_in_pieces(own_nodes: RealNodes, own: NodeSet)
     with DirectoryLogSource(own_nodes[holder].directory) as source:
         assert source.names() == [name(1), name(2)]
         assert source.read(name(1)) == big.payload
+
+
+async def test_more_answers_at_once_than_are_missing(own_nodes: RealNodes, own: NodeSet) -> None:
+    """Two nodes are late, a third was asked too, and all answer in the same moment. Red when only exactly as many as
+    were missing are enough: the append then fails although every node has stored it."""
+    sink = sink_of(own)
+    replies: list[asyncio.Future[wire.Frame]] = []
+
+    def call(*_: object) -> "asyncio.Future[wire.Frame]":
+        replies.append(asyncio.get_running_loop().create_future())
+        return replies[-1]
+
+    for link in (own.link(1), own.link(2), own.link(3)):
+        link.call = call  # type: ignore[method-assign,union-attr]
+    entry = LogEntry(name(1), b"payload")
+    storing = asyncio.ensure_future(sink.store(CATALOG, 1, [entry], 30.0))
+    await until(lambda: len(replies) == 3, "the third node is asked")
+    for reply in replies:
+        reply.set_result(wire.Frame(0, 0, 0, 0, b"", b""))
+    await asyncio.wait_for(storing, 1.0)
 
 
 async def test_s25_a_node_of_the_release_before_is_passed_over(own_nodes: RealNodes, own: NodeSet) -> None:
