@@ -6,7 +6,6 @@ from tests.chaos.run import chaos
 
 SEED = 4
 SECONDS = 6.0
-REFUSED_SHARE_MAX = 0.02
 
 
 def test_p1_p2_p3_p4_hold_under_random_faults() -> None:
@@ -17,9 +16,6 @@ def test_p1_p2_p3_p4_hold_under_random_faults() -> None:
     assert not outcome.losses
     assert outcome.operations["put"] > 50
     assert outcome.faults
-    # One node at a time is in trouble: only the death of a front may be seen by a client. A machine that stalls besides
-    # makes two of them late; then 503 is the right answer, and rare.
-    seen = {error: count for error, count in outcome.errors.items() if "front" not in error}
-    busy = {error for error in seen if "ServiceUnavailable" in error or "SlowDown" in error}
-    assert not seen.keys() - busy, f"requests failed without a front's death: {seen}"
-    assert sum(seen.values()) <= REFUSED_SHARE_MAX * outcome.operations.total(), seen
+    # One node at a time is in trouble: only the death of a front may be seen by a client.
+    seen = {kind: count for kind, count in outcome.failed_requests.items() if "front" not in kind}
+    assert not seen, f"requests failed without a front's death: {seen}"

@@ -96,9 +96,7 @@ class FrontStore:
         self._dead = 0
         self._rotten = False
         self._nodes = RealNodes(folder)
-        # Without the catalog's log: a machine that stalls may answer 503 for what is committed, and then the model does
-        # not know what is there. The simulation has that.
-        self._settings = Settings(data=folder / "data", catalog_copies=0)
+        self._settings = Settings(data=folder / "data")
         place = DataDir(self._settings.data)
         place.run.mkdir(parents=True)
         write_private(place.cluster_secret, SECRET.hex())
