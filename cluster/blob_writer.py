@@ -74,6 +74,7 @@ class BlobWriter:
         """Make a blob of at most one stripe durable: one round, append and sync together, when all is well.
 
         The caller holds the budget for `stripe`, which is in memory already. An empty blob costs no I/O.
+        Nodes that are restarted one after the other may be missed for a moment: it is waited for.
         Raises NotEnoughNodes, WriteFailed.
         """
         blob_id = self._ids.new(epoch)
@@ -82,6 +83,8 @@ class BlobWriter:
         context = self._context
         geometry = self.geometry
         nodes = self._nodes.for_write(geometry.width)
+        if len(nodes) < 2:
+            nodes = await self._nodes.back_for_write(geometry.width, context.settings.rescue_s_max)
         if len(nodes) < 2:
             raise NotEnoughNodes(len(nodes), 2)
         layout = fresh_layout(blob_id, nodes, geometry.k, geometry.m)
@@ -96,7 +99,7 @@ class BlobWriter:
                 return self._receipt_of_one(work, layout)
             rescue = StripeWrite(context, work, sent)
             attempted = rescue.attempted
-            await rescue.run()
+            await rescue.run(context.settings.rescue_s_max)
         except Unprotected as error:
             receipt = self._receipt_of_one(work, attempted) if attempted else None
             raise WriteFailed(f"blob {blob_id.hex()}: {error}", receipt) from error

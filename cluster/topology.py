@@ -22,6 +22,7 @@ _STUCK_S: Final = 0.1
 _PATIENCE_FACTOR: Final = 4.0
 _PATIENCE_S_MIN: Final = 0.03
 _PATIENCE_S_MAX: Final = 1.0
+_RETURN_LOOK_S: Final = 0.02
 _FAR_FACTOR: Final = 3.0
 _FAR_S: Final = 0.005
 _EXPLORE_READS: Final = 32
@@ -205,6 +206,14 @@ class NodeSet:
         if len(moving) >= 2:
             return moving
         return [node for node, link in self._open if link.up and not link.write_breaker.blocked]
+
+    async def back_for_write(self, width: int, wait_s: float) -> list[NodeInfo]:
+        """As `for_write`, once there are two; after `wait_s` whatever there is."""
+        clock = asyncio.get_running_loop().time
+        until_s = clock() + wait_s
+        while len(nodes := self.for_write(width)) < 2 and clock() < until_s:  # noqa: ASYNC110 - no event says it
+            await asyncio.sleep(_RETURN_LOOK_S)
+        return nodes
 
     def write_patience_s(self, number: int, op: int = _PUT) -> float:
         """How long an acknowledgement of that node may take before it is late and the stripe is protected on

@@ -92,6 +92,10 @@ class Upload:
             assert 0 < len(content) <= taken, "a stripe is longer than announced"
             assert self.size == self.stripes * stripe_bytes, "only the last stripe may be short"
             self._give_back(taken - len(content))
+            if not self.stripes:
+                await self._context.nodes.back_for_write(
+                    self._geometry.width, self._context.settings.rescue_s_max
+                )
             self._plan()
             self._send(content)
             if len(self._in_flight) >= window:

@@ -69,10 +69,29 @@ async def test_p2_with_one_node_down_both_others_hold_all(nodes: RealNodes, how:
 async def test_with_one_node_alive_writes_are_refused_and_nothing_is_sent(nodes: RealNodes, how: str) -> None:
     async with linked_to(nodes.infos[:1]) as linked:
         assert await linked.wait_up(10) == 1
-        rig = Rig(linked)
+        rig = Rig(linked, settings=WriterSettings(rescue_s_max=0.1))
         with pytest.raises(NotEnoughNodes):
             await write(rig, content_for(how), how)
         assert rig.abandoned == []
+        rig.check_whole()
+
+
+@ONE_AND_STREAM
+async def test_a_write_waits_for_nodes_that_are_restarted_one_after_the_other(
+    own_nodes: RealNodes, how: str
+) -> None:
+    """Red when it is refused because the second node is gone before the first is linked again."""
+    for number in (2, 3):
+        own_nodes[number].kill()
+    async with linked_to(own_nodes.infos) as linked:
+        rig = Rig(linked, settings=WriterSettings(rescue_s_max=20.0))
+        await linked.wait_up(10, nodes_min=1)
+        writing = asyncio.ensure_future(write(rig, content_for(how), how))
+        done, _ = await asyncio.wait({writing}, timeout=0.1)
+        assert not done
+        for number in (2, 3):
+            own_nodes[number].start()
+        assert await writing
         rig.check_whole()
 
 
