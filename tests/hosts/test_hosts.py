@@ -132,8 +132,10 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 
 
 def test_everything_is_restarted_under_load_and_no_client_notices(hosts: Hosts) -> None:
-    """Without retries. No connection is refused: the sockets of the fronts are held while they restart. Red when a front
-    refuses a write because a node is gone before it has noticed that the one before is back."""
+    """Without retries. No connection is refused: the sockets of the fronts are held while they restart.
+
+    Red when a front refuses a write because a node is gone before it has noticed that the one before is back.
+    """
     with Load([*hosts.endpoints, hosts.endpoints[0]], CLEAN_CONFIG) as load:
         hosts.roll()
     assert load.failures == []
