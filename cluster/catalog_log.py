@@ -264,7 +264,7 @@ class _Store:
             self._asked, timeout=max(0.0, next_s - now), return_when=asyncio.FIRST_COMPLETED
         )
         stored = 0
-        for task in done:
+        for task in [task for task in self._asked if task in done]:  # in an order that is always the same
             number, _ = self._asked.pop(task)
             error = task.exception()
             if error is None:

@@ -106,12 +106,12 @@ class Service:
             self.loop.call_soon_threadsafe(self._answer, batch)
 
     def _answer(self, batch: list[Write]) -> None:
-        touched: set[Client] = set()
+        touched: dict[Client, None] = {}  # in the order of their writes
         for write in batch:
             connection = cast("Client", write.origin)
             self.queued_bytes -= write.nbytes
             connection.answer_write(write)
-            touched.add(connection)
+            touched[connection] = None
         for connection in touched:
             connection.flush()
             connection.work()

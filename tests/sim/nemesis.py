@@ -156,6 +156,8 @@ class Nemesis:
             await self._revive(service)
         for node in [node for node in self._nodes if node.number in self._truth.lost]:
             await self._membership.replace(node)
+        if self._catalog_loss.restored:
+            await self._membership.allow_orphans()  # the storm may have ended before the operator came to it
         if not self._leaves:
             await self._end_drain()
         if self._chance.random() < 0.5:
