@@ -15,7 +15,7 @@ from catalog import migrating, outbox, schema, sqlite, transaction
 from catalog.ballast import Ballast
 from catalog.configuration import Configuration
 from catalog.engine import INSERT_META, Catalog, CatalogSettings, Runtime, new_meta
-from catalog.errors import CatalogFailed, CatalogRefused
+from catalog.errors import CatalogBusy, CatalogFailed, CatalogRefused
 from catalog.lock import FileLock, lock_path
 from catalog.log_records import LogSink
 from catalog.model import NewBlob
@@ -206,7 +206,7 @@ class EmbeddedCatalog(Catalog):
         if replication is not None and not unshipped and not replication.ready:
             try:
                 await replication.wait_ready(self.settings.lock_wait_s)
-            except asyncio.CancelledError:
+            except (CatalogBusy, asyncio.CancelledError):
                 if blob is not None:
                     self._writer.abandon(blob)
                 raise

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 BATCHES_AHEAD = 1
 """Batches that wait for the nodes before the next one does, too. What gathers meanwhile shares that one: more of them,
 and smaller, cost a store that is busy more than they gain it."""
+_GAP = "the nodes need a snapshot of the catalog before anything is answered"
 _TOGETHER_S = 0.2
 _TIDY_S = 0.05
 _TIDY_AGAIN_S = 1.0
@@ -77,25 +78,21 @@ class Replication:
         self._gap = outbox.has_gap(self._look_reader)
         self._later("look", _LOOK_S, self._look)
 
-    def check(self) -> None:
-        """Raises CatalogBusy when what is written now could not be answered in time."""
-        if self._shipping is None:
-            return
-        if self._gap:
-            raise CatalogBusy("the nodes need a snapshot of the catalog before anything is answered")
-        if not self._shipping.ready:
-            raise CatalogBusy("too few nodes are there for the catalog's log")
-
     @property
     def ready(self) -> bool:
         """Whether what is written now can be answered."""
         return self._shipping is None or (not self._gap and self._shipping.ready)
 
     async def wait_ready(self, seconds: float) -> None:
-        """Until it can, but no longer than that: a node that was started again is linked within a moment."""
+        """Until it can: a node that was started again is linked within a moment. Raises CatalogBusy when it takes
+        longer than that."""
         give_up_at = self._loop.time() + seconds
         while not self.ready and self._loop.time() < give_up_at:  # noqa: ASYNC110 - no event says it of all nodes
             await asyncio.sleep(_READY_LOOK_S)
+        if self._gap:
+            raise CatalogBusy(_GAP)
+        if not self.ready:
+            raise CatalogBusy("too few nodes are there for the catalog's log")
 
     @property
     def tidy(self) -> bool:
@@ -160,7 +157,7 @@ class Replication:
     def committed(self, requests: Sequence[WriteRequest]) -> None:
         """The batch is durable here: answer its requests, now or when the nodes have it."""
         shipping, number = self._waits_on, self._number
-        self._tidy = False
+        self._tidy = self._ahead = False
         if self._dropping:
             self._dropped = self._dropping
             self._kept_rows, self._kept_bytes = max(0, self._before.batch - self._dropped), 0
@@ -188,7 +185,7 @@ class Replication:
             shipping.ship()
         else:
             for request in held:
-                request.lose(CatalogBusy("the nodes need a snapshot of the catalog first"))
+                request.lose(CatalogBusy(_GAP))
             shipping.ship_by(_TOGETHER_S)
         self._progressed()
 

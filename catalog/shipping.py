@@ -1,7 +1,7 @@
 """Records of committed batches on their way to the storage nodes, and the answers that wait for them (S17).
 
-Batches go on committing while records travel: what has gathered meanwhile travels together. Everything is in order, so
-that "shipped up to N" says all.
+What need not be answered soon may gather, and travels together. Everything is in order, so that "shipped up to N" says
+all.
 """
 
 from __future__ import annotations

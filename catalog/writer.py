@@ -139,16 +139,10 @@ class Writer:
         frees: bool,
         unshipped: bool = False,
     ) -> asyncio.Future[Any]:
-        """Queue a request; the future has its outcome once that is durable. Raises CatalogBusy (P8, S17)."""
+        """Queue a request; the future has its outcome once that is durable. Raises CatalogBusy (P8)."""
         if len(self._waiting) >= self._settings.waiting_writes_max or self._state is _State.DEAD:
             self._abandon(blob)
             raise CatalogBusy("too many writes wait for the catalog")
-        if self._replication is not None and not unshipped:
-            try:
-                self._replication.check()
-            except CatalogBusy:
-                self._abandon(blob)
-                raise
         request = self._request(function, blob=blob, frees=frees, unshipped=unshipped)
         self._waiting.append(request)
         if self._state is _State.IDLE:

@@ -17,7 +17,7 @@ import pytest_asyncio
 from catalog import buckets, engine, leases, replay
 from catalog.embedded import EmbeddedCatalog
 from catalog.engine import Catalog
-from catalog.errors import CatalogFull
+from catalog.errors import CatalogFull, CommitUnknown
 from tests.catalog.contents import contents, same
 from tests.catalog.making import CLUSTER_ID, Clock, fail_on_fatal, small_settings
 from tests.catalog.nodes_log import Nodes
@@ -212,6 +212,28 @@ async def test_s18_a_new_term_is_not_sent_ahead(
     await make(catalog, "later")
     replay.restore_from_log(nodes.all, tmp_path / "restored.sqlite")
     assert names(tmp_path / "restored.sqlite") == ["first", "later"]
+
+
+async def test_s17_a_batch_that_can_not_begin_takes_nothing_back(
+    catalog: EmbeddedCatalog, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch before it was sent ahead, is committed, and waits to be sent again. Red when it is taken for the one
+    that was rolled back: the nodes never get it."""
+    nodes.refused = 2  # it is sent again at once
+    with pytest.raises(CommitUnknown):
+        await make(catalog, "unknown")
+    writer: Any = catalog._writer
+    begin = writer._begin
+
+    def fails_once(cursor: Any) -> Any:
+        monkeypatch.setattr(writer, "_begin", begin)
+        raise driver.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(writer, "_begin", fails_once)
+    await make(catalog, "later")
+    assert writer._begin is begin
+    assert nodes.appends[:3] == [[1], [2], [2]]
+    assert 2 in itertools.chain(*nodes.appends[3:])
 
 
 async def test_s11_a_failed_commit_is_not_sent_again(catalog: EmbeddedCatalog, nodes: Nodes) -> None:

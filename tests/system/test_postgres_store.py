@@ -62,8 +62,8 @@ def run(*words: str) -> None:
 
 
 def test_some_tests_of_each_kind_on_postgresql() -> None:
-    """With one store for all of them. Red with READ COMMITTED in the place of SERIALIZABLE (updates of two fronts are
-    lost), and when a front keeps its configuration without asking for the generation."""
+    """With one store for all of them. Red with READ COMMITTED in the place of SERIALIZABLE (updates of two fronts
+    are answered InternalError), and when a front keeps its configuration without asking for the generation."""
     run(*(str(FOLDER / name) for name in SOME))
 
 
