@@ -480,6 +480,8 @@ class Writer:
 
     def _fail_batch(self, error: Exception, *, full: bool) -> None:
         """No answer of the batch stands, no refusal either: it may rest on what was undone (S12)."""
+        if not self._batch and not full:  # it failed before it took any up: they would only fail again
+            self._batch, self._waiting = list(self._waiting), deque()
         again = [request for request in self._batch if full and request.frees and not request.retried]
         for request in self._batch:
             request.value = None

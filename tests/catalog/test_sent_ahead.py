@@ -17,7 +17,7 @@ import pytest_asyncio
 from catalog import buckets, engine, leases, replay
 from catalog.embedded import EmbeddedCatalog
 from catalog.engine import Catalog
-from catalog.errors import CatalogFull, CommitUnknown
+from catalog.errors import CatalogFailed, CatalogFull, CommitUnknown
 from tests.catalog.contents import contents, same
 from tests.catalog.making import CLUSTER_ID, Clock, fail_on_fatal, small_settings
 from tests.catalog.nodes_log import Nodes
@@ -218,7 +218,7 @@ async def test_s17_a_batch_that_can_not_begin_takes_nothing_back(
     catalog: EmbeddedCatalog, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The batch before it was sent ahead, is committed, and waits to be sent again. Red when it is taken for the one
-    that was rolled back: the nodes never get it."""
+    that was rolled back: the nodes never get it; and when what waits for a batch that can't begin is tried for ever."""
     nodes.refused = 2  # it is sent again at once
     with pytest.raises(CommitUnknown):
         await make(catalog, "unknown")
@@ -230,8 +230,9 @@ async def test_s17_a_batch_that_can_not_begin_takes_nothing_back(
         raise driver.OperationalError("disk I/O error")
 
     monkeypatch.setattr(writer, "_begin", fails_once)
+    with pytest.raises(CatalogFailed):
+        await make(catalog, "refused")
     await make(catalog, "later")
-    assert writer._begin is begin
     assert nodes.appends[:3] == [[1], [2], [2]]
     assert 2 in itertools.chain(*nodes.appends[3:])
 
