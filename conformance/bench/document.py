@@ -52,7 +52,7 @@ def render(template: str, measured: Measured) -> str:
         "floor": _floor(measured.budget),
         "budgets": "\n".join(budget_table(measured.budget)),
         "metrics_cost": _metrics_cost(measured.budget),
-        "log_cost": _log_cost(measured.budget),
+        "log_cost": measured.budget.log_words(),
         "generator": _generator(measured.budget),
         "phases_one": "\n".join(phase_table(measured.one)),
         "phases_many": "\n".join(phase_table(measured.many)),
@@ -133,11 +133,6 @@ def _generator(report: Report) -> str:
         if row.generator_share is not None and row.name != "GET floor"
     ]
     return f"{max(shares):.0%}" if shares else "not measured"
-
-
-def _log_cost(report: Report) -> str:
-    cost = report.log_cost()
-    return "(not measured)" if cost is None else f"{cost:.1%}"
 
 
 def _metrics_cost(report: Report) -> str:

@@ -29,7 +29,7 @@ FLOOR_CLIENTS = (1, 8, 16)
 LIST_KEYS = 10_000
 LOG_SIZE = "4 KiB"
 LOG_CLIENTS = 16
-LOG_ROUNDS = 3
+LOG_ROUNDS = 8
 LIST_PAGE_KEYS = 1000
 LIST_ROUNDS = 5
 MULTIPART_PART_BYTES = 8 * MIB
@@ -87,12 +87,14 @@ class Bench:
                 result, cpu = self._watched(self._target, plan)
                 self._add(method, size, plan, result, cpu)
 
+    def prepare_log(self, size: Size) -> None:
+        """What `measure_log` overwrites."""
+        extras.make_bucket(self._target.endpoint, _log_bucket(size))
+        self._fill(_log_bucket(size), size.key_count, size.object_bytes)
+
     def measure_log(self, name: str, size: Size) -> None:
         """PUT of this size on a store that does nothing else."""
-        bucket = f"bench-{size.object_bytes}"
-        extras.make_bucket(self._target.endpoint, bucket)
-        self._fill(bucket, size.key_count, size.object_bytes)
-        plan = self._plan("PUT", bucket, size, LOG_CLIENTS, seconds=self._seconds)
+        plan = self._plan("PUT", _log_bucket(size), size, LOG_CLIENTS, seconds=self._seconds)
         result, cpu = self._watched(self._target, plan)
         self._add(name, size, plan, result, cpu)
 
@@ -202,6 +204,10 @@ class Bench:
         _tell(self._report.rows[-1])
 
 
+def _log_bucket(size: Size) -> str:
+    return f"bench-{size.object_bytes}"
+
+
 def _cpu_of(target: Target) -> dict[str, float]:
     return {name: read_cpu_s(pid) for name, pid in target.pids.items()}
 
@@ -255,13 +261,26 @@ def measure(
 
 
 def measure_cost_of_log(folder: Path, seconds: float, fronts: int, size: Size, report: Report) -> None:
-    """PUT with the catalog's log on the nodes (S17), and with the catalog on its own disk alone, on new stores, in
-    turn: the disk of a machine is not always as fast."""
-    for turn in range(LOG_ROUNDS):
-        for name, copies in ((WITH_LOG, 2), (WITHOUT_LOG, 0)):
-            options = ("--fronts", str(fronts), "--catalog-copies", str(copies))
-            with running_store(folder / f"log-{turn}-{copies}", options) as target:
-                Bench(target, seconds, report).measure_log(name, size)
+    """PUT with the catalog's log on the nodes (S17), and with the catalog on its own disk alone: two new stores side by
+    side, loaded in turn, because a machine is not always as fast. Each round begins with the other one."""
+
+    def options(copies: int) -> tuple[str, ...]:
+        return "--fronts", str(fronts), "--catalog-copies", str(copies)
+
+    with (
+        running_store(folder / "with-log", options(2)) as with_log,
+        running_store(folder / "without-log", options(0)) as without,
+    ):
+        benches = [
+            (WITH_LOG, Bench(with_log, seconds, report)),
+            (WITHOUT_LOG, Bench(without, seconds, report)),
+        ]
+        for _, bench in benches:
+            bench.prepare_log(size)
+        for _ in range(LOG_ROUNDS):
+            for name, bench in benches:
+                bench.measure_log(name, size)
+            benches.reverse()
 
 
 def main() -> None:
