@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 import sys
@@ -35,6 +36,7 @@ def run_until_stopped(
 
     `own_signals`: the work handles both signals itself (uvicorn does).
     """
+    _take_open_files()
     import uvloop  # here, because the supervisor, which runs none of this, imports this module too
 
     lifeline = Lifeline(supervisor_fd, stop_wait_s)
@@ -50,6 +52,13 @@ def run_until_stopped(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(live())
+
+
+def _take_open_files() -> None:
+    """Every connection and every segment is an open file. The usual soft limit of 1,024 is there for programs that use
+    select(2), which ours do not."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def inherited_listener(descriptor: int) -> socket.socket:

@@ -87,12 +87,13 @@ def open_files(subject: Subject) -> Iterator[Finding]:
         limit, used = _limit_of(pid), _used_by(pid)
         if limit is not None and used is not None and used > limit * _FILES_FULL:
             faults.append(f"{name} has {used:,} of {limit:,} open")
-    do = "raise the limit (ulimit -n 65536, or LimitNOFILE= of its systemd unit) and start the store again"
+    do = "raise the limit (ulimit -H -n 65536, or LimitNOFILE= of its systemd unit) and start the store again"
     for fault in faults:
         yield bad("open files", fault, do)
     pids = list(subject.running.values())
     limits = [limit for limit in map(_limit_of, pids) if limit is not None]
-    least = min(limits, default=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    # One that is started takes all that it may have.
+    least = min(limits, default=resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     whose = "a process of the store" if limits else "a process started here"
     if least != resource.RLIM_INFINITY and least < _FILES_MIN:
         yield warn("open files", f"{whose} may have {least:,} open", do)
