@@ -112,7 +112,7 @@ class EmbeddedCatalog(Catalog):
         self._configuration = Configuration(transaction.read_meta(self._loop_reader))
         self._proved_version = -1
         self._pool_connections: list[Any] = []
-        self._leaves_log = settings.copies == 0 and outbox.position(self._loop_reader).batch > 0
+        self._log_left_at = 0
         self._writer_connection: Any = None
         self._writer: Writer
         self._pool: ReadPool
@@ -166,8 +166,12 @@ class EmbeddedCatalog(Catalog):
             self._lock.close()
 
     def _begin(self, cursor: Any) -> Transaction:
-        kind = RecordingTransaction if self.settings.copies else Transaction
-        return self._transaction(cursor, self._database.dialect, kind)
+        if self.settings.copies:
+            return self._transaction(cursor, self._database.dialect, RecordingTransaction)
+        plain = self._transaction(cursor, self._database.dialect, Transaction)
+        if outbox.position(plain).batch != self._log_left_at:
+            self._log_left_at = outbox.leave_log(plain)
+        return plain
 
     def _replication(self, pump: Callable[[], None]) -> Replication:
         cursor = self._writer_connection.cursor()
@@ -210,9 +214,6 @@ class EmbeddedCatalog(Catalog):
                 if blob is not None:
                     self._writer.abandon(blob)
                 raise
-        if self._leaves_log:
-            self._leaves_log = False
-            self._writer.submit(outbox.leave_log, None, True)
         return await self._writer.submit(function, blob, frees, unshipped)  # type: ignore[no-any-return]
 
     def abandon(self, blob: NewBlob) -> None:

@@ -161,9 +161,12 @@ def want_snapshot(tx: Transaction, batch: int) -> None:
     progress.write(tx, SNAPSHOT_DUE, msgspec.msgpack.encode(batch))
 
 
-def leave_log(tx: Transaction) -> None:
-    """What is written from now on is in no log: break the chain, so that no restore takes the log for complete."""
-    want_snapshot(tx, next_number(tx))
+def leave_log(tx: Transaction) -> int:
+    """What this transaction writes is in no log, whatever others have written to it: break the chain, so that no
+    restore takes the log for complete. The number where it is broken."""
+    number = next_number(tx)
+    want_snapshot(tx, number)
+    return number
 
 
 def note_gap(tx: Transaction, batch: int) -> None:

@@ -314,6 +314,26 @@ async def test_s17_writing_without_a_log_for_a_while_breaks_the_chain(
         replay.restore_from_log(nodes.all, restored, clock=clock)
 
 
+async def test_s17_a_process_without_the_log_beside_one_with_it_breaks_the_chain(
+    path: Path, clock: Clock, restored: Path
+) -> None:
+    """From the creation on, and again after a snapshot has closed the first gap. Red when such a process breaks the
+    chain only once, or only if there was a log when it began: the restore comes out without what it wrote."""
+    nodes = Nodes()
+    async with opened(path, clock, None, copies=0) as unlogged, opened(path, clock, nodes) as logged:
+        bucket = await _work(logged, clock, 1)
+        for turn in range(2):
+            await put(unlogged, bucket, b"unlogged-%d" % turn)
+            await put(logged, bucket, b"logged-%d" % turn)
+            with pytest.raises(CatalogRefused, match=r"not all that leads to it|no snapshot"):
+                replay.restore_from_log(nodes.all, restored, clock=clock)
+            batch, term, chunks = await asyncio.to_thread(snapshots.make_snapshot, path)
+            nodes.add_snapshot((await logged.meta()).catalog_id, (batch, term, list(chunks)))
+            await put(logged, bucket, b"after-the-snapshot-%d" % turn)
+    replay.restore_from_log(nodes.all, restored, clock=clock)
+    same(contents(path), contents(restored))
+
+
 async def test_s17_terms_and_leases_are_replayed(path: Path, clock: Clock, restored: Path) -> None:
     """A change of the steward raises the term in the middle of the log."""
     nodes = Nodes()
