@@ -69,12 +69,23 @@ class Membership:
         self._width = max(width_min, stored_width(tx))
 
     def add(
-        self, directory: Path, *, name: str | None = None, region: str | None = None, zone: str | None = None
+        self,
+        directory: Path,
+        *,
+        supervised: bool = True,
+        name: str | None = None,
+        region: str | None = None,
+        zone: str | None = None,
     ) -> NodeRow:
         """One more node with its data in `directory`, which must be empty or missing, or that of a node which
         an older catalog does not know. New objects use it as soon as it is up, and the steward moves some of
-        the old ones there.
+        the old ones there. `supervised`: whether a `trivet up` runs here, which would start it.
         """
+        if not supervised and self._present and all(map(nodes.stands_alone, self._present)):
+            raise MembershipRefused(
+                "the nodes of this store run by themselves, so nobody would start this one. Start it where its disk "
+                f"is: trivet node --dir {directory} --listen HOST:PORT --node-name NAME --join URL"
+            )
         self._refuse_taken_directory(directory)
         unknown = self._unknown_node(directory)
         if unknown is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from importlib.metadata import version
 
-from compose import configuration, control
+from compose import configuration, control, running
 from compose.data_dir import DataDir
 from compose.settings import Settings, default_text, table
 from s3front.admin.services import AdminServices, SettingInForce
@@ -25,6 +25,7 @@ def admin_services(front: FrontServices, settings: Settings) -> AdminServices:
         front=front,
         homes=place,
         settle_nodes=settle_nodes,
+        supervised=lambda: running.supervisor_pid(place) is not None,
         settings=in_force(settings),
         width=settings.width,
         release=version("trivet"),

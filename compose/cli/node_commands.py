@@ -167,15 +167,9 @@ def add(
     """
     settings = settings_of(data)
 
-    def register(members: Membership, tx: Transaction) -> NodeRow:
-        from catalog import nodes
-
-        if not presence.supervised(settings) and presence.all_stand_alone(nodes.list_nodes(tx)):
-            raise CommandRefused(
-                "the nodes of this store run by themselves, so nobody would start this one. Start it where its disk "
-                f"is: trivet node --dir {directory} --listen HOST:PORT --node-name NAME --join URL"
-            )
-        return members.add(directory.absolute(), name=name, region=region, zone=zone)
+    def register(members: Membership, _tx: Transaction) -> NodeRow:
+        supervised = presence.supervised(settings)
+        return members.add(directory.absolute(), supervised=supervised, name=name, region=region, zone=zone)
 
     _change(settings, as_json, register, "{name} is added, with its data in {place}")
 

@@ -6,7 +6,7 @@ the processes of this host and whether nodes answer. Where that is not enough a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,6 @@ from compose.catalog_place import catalog_of
 from compose.data_dir import DataDir
 
 if TYPE_CHECKING:
-    from catalog.model import NodeRow
     from compose.settings import Settings
 
 NOT_KNOWN = "No process of this store runs here, and no node answers: whether it runs elsewhere is not known from here."
@@ -58,11 +57,3 @@ def _lies_there(home: Path, node_id: str) -> bool:
 def supervised(settings: Settings) -> bool:
     """A `trivet up` runs the store here."""
     return running.supervisor_pid(DataDir(settings.data)) is not None
-
-
-def all_stand_alone(rows: Iterable[NodeRow]) -> bool:
-    """There are nodes, and no supervisor starts any of them."""
-    from catalog import nodes
-
-    present = [row for row in rows if row.state != nodes.REMOVED]
-    return bool(present) and all(nodes.stands_alone(row) for row in present)

@@ -202,10 +202,13 @@ async def _add(services: AdminServices, call: Call) -> Answered:
     asked: NodeAddition = call.body
     directory = Path(asked.directory)
     await check_answers(directory)
+    supervised = services.supervised()
 
     def add(tx: Transaction) -> NodeRow:
         members = Membership(services.homes, tx, services.width)
-        return members.add(directory, name=asked.name, region=asked.region, zone=asked.zone)
+        return members.add(
+            directory, supervised=supervised, name=asked.name, region=asked.region, zone=asked.zone
+        )
 
     row = await services.front.catalog.write(add)
     notes = await services.settle_nodes()

@@ -29,6 +29,8 @@ class AdminServices:
     homes: NodeHomes
     settle_nodes: Callable[[], Awaitable[list[str]]]
     """Has the supervisor run the nodes that the catalog has now; what a person should know of it."""
+    supervised: Callable[[], bool]
+    """Whether there is a supervisor here, which starts and stops nodes."""
     settings: tuple[SettingInForce, ...]
     width: int
     """k + m of new objects."""

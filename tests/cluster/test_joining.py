@@ -121,6 +121,25 @@ async def test_a_new_node_joins_and_a_repetition_changes_nothing(catalog: Catalo
     assert (await catalog.meta()).config_generation == generation
 
 
+async def test_a_directory_is_no_new_node_where_nobody_would_start_it(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    """Of a store whose nodes all run by themselves. Red when the node is added: it is then waited for for ever."""
+    await joined(catalog, announced())
+
+    async def add(*, supervised: bool) -> NodeRow:
+        place = DataDir(tmp_path)
+        return await catalog.write(
+            lambda tx: Membership(place, tx, 3).add(tmp_path / "new", supervised=supervised)
+        )
+
+    with pytest.raises(MembershipRefused, match="trivet node --dir"):
+        await add(supervised=False)
+    assert len(await nodes.current(catalog)) == 1
+    added = await add(supervised=True)
+    assert not nodes.stands_alone(added)
+
+
 async def test_a_known_node_is_found_at_its_new_address(catalog: Catalog) -> None:
     row = await joined(catalog, announced())
     await become(catalog, row, nodes.UP)
