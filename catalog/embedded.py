@@ -25,7 +25,8 @@ from catalog.recording import RecordingTransaction
 from catalog.replication import Replication
 from catalog.statement import Parameters, Reader, Row, Statement, Value
 from catalog.transaction import Transaction
-from catalog.writer import Writer, WriterSettings
+from catalog.write_queue import QueueSettings
+from catalog.writer import Writer
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -136,13 +137,13 @@ class EmbeddedCatalog(Catalog):
             connection=self._writer_connection,
             lock=self._lock,
             ballast=ballast,
-            settings=WriterSettings(
-                lock_wait_s=settings.lock_wait_s,
+            settings=QueueSettings(
+                wait_s=settings.lock_wait_s,
                 waiting_writes_max=settings.waiting_writes_max,
-                abandoned_blobs_max=settings.abandoned_blobs_max,
                 batch_writes_max=settings.batch_writes_max,
-                wal_bytes_max=settings.wal_bytes_max,
+                abandoned_blobs_max=settings.abandoned_blobs_max,
             ),
+            wal_bytes_max=settings.wal_bytes_max,
             begin=self._begin,
             data_version=lambda: sqlite.data_version(self._loop_cursor),
             on_fatal=self._on_fatal,

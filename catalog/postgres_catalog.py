@@ -16,10 +16,11 @@ from catalog.errors import CatalogRefused
 from catalog.model import NewBlob
 from catalog.postgres import Link, Postgres
 from catalog.postgres_pool import PostgresPool
-from catalog.postgres_writer import PostgresWriter, WriterSettings
+from catalog.postgres_writer import PostgresWriter
 from catalog.statement import Parameters, Reader, Row, Statement
 from catalog.transaction import Transaction
 from catalog.usage_changes import SHARES, UsageChanges
+from catalog.write_queue import QueueSettings
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -134,13 +135,13 @@ class PostgresCatalog(Catalog):
         )
         self._writer = PostgresWriter(
             link=Link(self._database),
-            settings=WriterSettings(
-                server_wait_s=settings.server_wait_s,
+            settings=QueueSettings(
+                wait_s=settings.server_wait_s,
                 waiting_writes_max=settings.waiting_writes_max,
-                abandoned_blobs_max=settings.abandoned_blobs_max,
                 batch_writes_max=settings.batch_writes_max,
-                answer_wait_s=_POINT_WAIT_S,
+                abandoned_blobs_max=settings.abandoned_blobs_max,
             ),
+            answer_wait_s=_POINT_WAIT_S,
             begin=self._begin,
         )
         self._started = True

@@ -15,38 +15,22 @@ import queue
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from msgspec import Struct
-
-from catalog import postgres, work
+from catalog import postgres
 from catalog.errors import CatalogBusy, CatalogFull, CommitUnknown
 from catalog.model import NewBlob
 from catalog.postgres import Cursor, Link
 from catalog.transaction import Transaction
-from catalog.write_request import WriteRequest, batch_error
+from catalog.write_queue import ABANDONED_PAUSE_S, AbandonedBlobs, QueueSettings, WriteQueue
+from catalog.write_request import WriteRequest, batch_error, clearing
 
 log = logging.getLogger(__name__)
 
-_ABANDONED_PER_BATCH = 64
-_GARBAGE_PAUSE_S = 1.0
 _PAUSE_S = 0.002
 _PAUSE_S_MAX = 0.1
 _DUPLICATES_MAX = 3
-
-
-class WriterSettings(Struct, frozen=True):
-    """Limits of the writer. `server_wait_s`: a request that was not begun by then, or met others until then, is
-    refused. `answer_wait_s`: what the server has not answered for so much longer counts as lost."""
-
-    server_wait_s: float
-    waiting_writes_max: int
-    abandoned_blobs_max: int
-    batch_writes_max: int
-    answer_wait_s: float
 
 
 def _tells_nobody(_writes: int, _seconds: float) -> None:
@@ -89,27 +73,34 @@ class _Batch:
 
 
 class PostgresWriter:
-    """Owned by the loop it was made on. `begin` gives a transaction on a cursor; it is called in the thread."""
+    """Owned by the loop it was made on. `begin` gives a transaction on a cursor; it is called in the thread. A batch
+    that met others is refused, too, when `settings.wait_s` is over; what the server has not answered for
+    `answer_wait_s` longer counts as lost."""
 
     def __init__(
         self,
         *,
         link: Link,
-        settings: WriterSettings,
+        settings: QueueSettings,
+        answer_wait_s: float,
         begin: Callable[[Any], Transaction],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._link = link
         self._settings = settings
+        self._answer_wait_s = answer_wait_s
         self._begin = begin
         self._monotonic = monotonic
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[WriteRequest] = deque()
-        self._abandoned: deque[NewBlob] = deque()
-        self._garbage_due = 0.0
+        self._abandoned = AbandonedBlobs(settings.abandoned_blobs_max, monotonic)
+        self._queue = WriteQueue(
+            settings,
+            self._abandoned,
+            too_late="the catalog did not come to it in time",
+            monotonic=monotonic,
+        )
         self._at_work = False
         self._pumping = False
-        self._deadline_timer: asyncio.TimerHandle | None = None
         self._overdue_timer: asyncio.TimerHandle | None = None
         self._idle_waiter: asyncio.Future[None] | None = None
         self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
@@ -124,58 +115,32 @@ class PostgresWriter:
     @property
     def waiting(self) -> int:
         """Requests that no batch has taken up yet."""
-        return len(self._waiting)
+        return len(self._queue)
 
     def submit(
         self, function: Callable[[Transaction], Any], blob: NewBlob | None, frees: bool
     ) -> asyncio.Future[Any]:
         """Queue a request; the future has its outcome once that is durable. Raises CatalogBusy (P8)."""
-        if len(self._waiting) >= self._settings.waiting_writes_max:
-            self._abandon(blob)
-            raise CatalogBusy("too many writes wait for the catalog")
-        request = self._request(function, blob=blob, frees=frees)
-        self._waiting.append(request)
-        self._watch_deadline()
+        request = self._queue.add(function, blob, frees=frees)
+        self._queue.watch()
         self._pump_soon()
         return request.future
 
-    def _request(
-        self, function: Callable[[Transaction], Any], *, blob: NewBlob | None, frees: bool
-    ) -> WriteRequest:
-        deadline = self._monotonic() + self._settings.server_wait_s
-        return WriteRequest(
-            function, blob=blob, frees=frees, future=self._loop.create_future(), deadline=deadline
-        )
-
-    def _clearing(self, blob: NewBlob, future: asyncio.Future[Any]) -> WriteRequest:
-        """Nobody waits for it: its future is of no use."""
-        return WriteRequest(
-            partial(work.abandon, blob=blob), blob=None, frees=True, future=future, deadline=0.0
-        )
-
     def abandon(self, blob: NewBlob) -> None:
         """Queue a blob as garbage with the next batch. What does not fit is left to orphan collection."""
-        self._abandon(blob)
+        self._abandoned.add(blob)
         self._pump_soon()
-
-    def _abandon(self, blob: NewBlob | None) -> None:
-        if blob is not None and len(self._abandoned) < self._settings.abandoned_blobs_max:
-            self._abandoned.append(blob)
 
     async def finish(self) -> None:
         """Answer what waits and end the thread. Submit nothing any more."""
-        self._garbage_due = 0.0
-        while self._waiting or self._garbage_is_due() or self._at_work:
+        self._abandoned.hurry()
+        while self._queue or self._abandoned.are_due or self._at_work:
             self._idle_waiter = self._loop.create_future()
             self._pump_soon()
             await self._idle_waiter
-        if self._deadline_timer is not None:
-            self._deadline_timer.cancel()
+        self._queue.close()
         self._batches.put(None)
         self._thread.join()
-
-    def _garbage_is_due(self) -> bool:
-        return bool(self._abandoned) and self._monotonic() >= self._garbage_due
 
     def _pump_soon(self) -> None:
         # One turn later, so that all requests of this turn share the batch.
@@ -187,35 +152,17 @@ class PostgresWriter:
         self._pumping = False
         if self._at_work:
             return
-        if not self._waiting and not self._garbage_is_due():
+        if not self._queue and not self._abandoned.are_due:
             if self._idle_waiter is not None and not self._idle_waiter.done():
                 self._idle_waiter.set_result(None)
             return
-        count = min(len(self._waiting), self._settings.batch_writes_max)
-        requests = [self._waiting.popleft() for _ in range(count)]
-        count = min(len(self._abandoned), _ABANDONED_PER_BATCH) if self._garbage_is_due() else 0
-        garbage = [
-            self._clearing(self._abandoned[index], self._loop.create_future()) for index in range(count)
-        ]
+        count = min(len(self._queue), self._settings.batch_writes_max)
+        requests = [self._queue.take() for _ in range(count)]
+        garbage = [clearing(blob, self._loop.create_future()) for blob in self._abandoned.first()]
         self._at_work = True
-        patience_s = self._settings.server_wait_s + self._settings.answer_wait_s
+        patience_s = self._settings.wait_s + self._answer_wait_s
         self._overdue_timer = self._loop.call_later(patience_s, self._link.sever)
-        self._batches.put(_Batch(requests, garbage, self._monotonic() + self._settings.server_wait_s))
-
-    def _watch_deadline(self) -> None:
-        if self._deadline_timer is None and self._waiting:
-            wait_s = max(0.0, self._waiting[0].deadline - self._monotonic())
-            self._deadline_timer = self._loop.call_later(wait_s, self._deadline_passed)
-
-    def _deadline_passed(self) -> None:
-        self._deadline_timer = None
-        now = self._monotonic()
-        while self._waiting and self._waiting[0].deadline <= now:
-            request = self._waiting.popleft()
-            request.error = CatalogBusy("the catalog did not come to it in time")
-            self._abandon(request.blob)
-            request.deliver()
-        self._watch_deadline()
+        self._batches.put(_Batch(requests, garbage, self._monotonic() + self._settings.wait_s))
 
     def _done(self, batch: _Batch) -> None:
         assert self._overdue_timer is not None
@@ -227,20 +174,21 @@ class PostgresWriter:
             self.batches += 1
             if batch.wrote:
                 self.on_commit(len(batch.requests), batch.commit_s)
-            for request in batch.garbage:
-                blob = self._abandoned.popleft()
-                if request.error is not None:
-                    log.error("blob %s is left to orphan collection", blob.id.hex(), exc_info=request.error)
+            self._clear(batch.garbage)
         if batch.full or (batch.garbage and not batch.committed):
-            # It must not be tried without a pause.
-            self._garbage_due = self._monotonic() + _GARBAGE_PAUSE_S
-            self._loop.call_later(_GARBAGE_PAUSE_S, self._pump_soon)
+            self._abandoned.pause()
+            self._loop.call_later(ABANDONED_PAUSE_S, self._pump_soon)
         for request in batch.requests:
             if request.error is not None and not batch.unknown and request not in batch.cleared:
-                self._abandon(request.blob)
+                self._abandoned.add(request.blob)
             request.deliver()
         # After the callbacks of the answers just given: what they ask for next shares the next batch.
         self._pump_soon()
+
+    def _clear(self, garbage: list[WriteRequest]) -> None:
+        for blob, request in zip(self._abandoned.cleared(len(garbage)), garbage, strict=True):
+            if request.error is not None:
+                log.error("blob %s is left to orphan collection", blob.id.hex(), exc_info=request.error)
 
     # -- in the thread ---------------------------------------------------------------------------------------
 
@@ -340,10 +288,10 @@ class PostgresWriter:
         for request in batch.requests if not batch.full else ():
             if request.error is not None and request.blob is not None:
                 # In the same transaction: a caller that tries again with the blob must meet that it is garbage.
-                clearing = self._clearing(request.blob, request.future)
+                garbage = clearing(request.blob, request.future)
                 cursor.control("RELEASE SAVEPOINT request; SAVEPOINT request")
-                self._evaluate(batch, transaction, cursor, clearing)
-                if clearing.error is None:
+                self._evaluate(batch, transaction, cursor, garbage)
+                if garbage.error is None:
                     batch.cleared.append(request)
         transaction.before_commit()
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from catalog import work
 from catalog.errors import CatalogBusy, CatalogError, CatalogFailed, CatalogFull, CommitUnknown
 from catalog.model import NewBlob
 from catalog.transaction import Transaction
@@ -60,6 +62,13 @@ class WriteRequest:
             self.error = CatalogBusy(str(error))
         self.error.__cause__ = error
         self.deliver()
+
+
+def clearing(blob: NewBlob, future: asyncio.Future[Any]) -> WriteRequest:
+    """Queues a blob as garbage that no row names. Nobody waits for it: its future is of no use."""
+    return WriteRequest(
+        partial(work.abandon, blob=blob), blob=None, frees=True, unshipped=True, future=future, deadline=0.0
+    )
 
 
 def batch_error(error: Exception, *, full: bool) -> CatalogError:

@@ -11,15 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from functools import partial
 from typing import Any
 
-from msgspec import Struct
-
-from catalog import sqlite, work
+from catalog import sqlite
 from catalog.ballast import Ballast
 from catalog.errors import CatalogBusy, CatalogFull, CommitUnknown
 from catalog.lock import FileLock
@@ -28,25 +24,14 @@ from catalog.recording import RecordingTransaction
 from catalog.replication import Replication
 from catalog.side_thread import SideThread
 from catalog.transaction import Transaction
-from catalog.write_request import WriteRequest, batch_error
+from catalog.write_queue import ABANDONED_PAUSE_S, AbandonedBlobs, QueueSettings, WriteQueue
+from catalog.write_request import WriteRequest, batch_error, clearing
 
 log = logging.getLogger(__name__)
 
-_ABANDONED_PER_BATCH = 64
-_GARBAGE_PAUSE_S = 1.0
 _HAND_OVER_S = 0.005
 _LEND_S = 0.0001
 _LEND_EVERY_S = 0.002
-
-
-class WriterSettings(Struct, frozen=True):
-    """Limits of the writer."""
-
-    lock_wait_s: float
-    waiting_writes_max: int
-    abandoned_blobs_max: int
-    batch_writes_max: int
-    wal_bytes_max: int
 
 
 def _tells_nobody(_writes: int, _seconds: float) -> None:
@@ -78,7 +63,8 @@ class Writer:
         connection: Any,
         lock: FileLock,
         ballast: Ballast,
-        settings: WriterSettings,
+        settings: QueueSettings,
+        wal_bytes_max: int,
         begin: Callable[[Any], Transaction],
         data_version: Callable[[], int],
         on_fatal: Callable[[BaseException], None],
@@ -91,6 +77,7 @@ class Writer:
         self._lock = lock
         self._ballast = ballast
         self._settings = settings
+        self._wal_bytes_max = wal_bytes_max
         self._begin = begin
         self._data_version = data_version
         self._on_fatal = on_fatal
@@ -98,19 +85,21 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._monotonic = monotonic
         self._thread = side_thread("catalog-writer", self._loop)
-        self._waiting: deque[WriteRequest] = deque()
-        self._abandoned: deque[NewBlob] = deque()
+        self._abandoned = AbandonedBlobs(settings.abandoned_blobs_max, monotonic)
+        self._queue = WriteQueue(
+            settings,
+            self._abandoned,
+            too_late="the catalog's lock was not had in time",
+            monotonic=monotonic,
+        )
         self._state = _State.IDLE
         self._pumping = False
-        self._deadline_timer: asyncio.TimerHandle | None = None
-        self._behind = False
         self._version_before = 0
         self._lent = 0.0
         self._idle_waiter: asyncio.Future[None] | None = None
         self._batch: list[WriteRequest] = []
         self._transaction: Transaction | None = None
         self._queued_as_garbage = 0
-        self._garbage_due = 0.0
         self._checkpoint_due = False
         self._wrote = False
         self._commit_s = 0.0
@@ -120,7 +109,7 @@ class Writer:
     @property
     def waiting(self) -> int:
         """Requests that no batch has taken up yet."""
-        return len(self._waiting)
+        return len(self._queue)
 
     @property
     def at_work(self) -> bool:
@@ -140,42 +129,20 @@ class Writer:
         unshipped: bool = False,
     ) -> asyncio.Future[Any]:
         """Queue a request; the future has its outcome once that is durable. Raises CatalogBusy (P8)."""
-        if len(self._waiting) >= self._settings.waiting_writes_max or self._state is _State.DEAD:
-            self._abandon(blob)
-            raise CatalogBusy("too many writes wait for the catalog")
-        request = self._request(function, blob=blob, frees=frees, unshipped=unshipped)
-        self._waiting.append(request)
+        if self._state is _State.DEAD:
+            self._abandoned.add(blob)
+            raise CatalogBusy("the catalog takes no writes any more")
+        request = self._queue.add(function, blob, frees=frees, unshipped=unshipped)
         if self._state is _State.IDLE:
             self._pump_soon()
         else:
-            self._watch_deadline()
+            self._queue.watch()
         return request.future
-
-    def _request(
-        self,
-        function: Callable[[Transaction], Any],
-        *,
-        blob: NewBlob | None,
-        frees: bool,
-        unshipped: bool,
-    ) -> WriteRequest:
-        return WriteRequest(
-            function,
-            blob=blob,
-            frees=frees,
-            unshipped=unshipped,
-            future=self._loop.create_future(),
-            deadline=self._monotonic() + self._settings.lock_wait_s,
-        )
 
     def abandon(self, blob: NewBlob) -> None:
         """Queue a blob as garbage with the next batch. What does not fit is left to orphan collection."""
-        self._abandon(blob)
+        self._abandoned.add(blob)
         self._pump_soon()
-
-    def _abandon(self, blob: NewBlob | None) -> None:
-        if blob is not None and len(self._abandoned) < self._settings.abandoned_blobs_max:
-            self._abandoned.append(blob)
 
     def settle(self, version: int | None = None) -> None:
         """To be called often by what runs on the loop: lets the side thread come back when its call is over,
@@ -208,7 +175,7 @@ class Writer:
             locked = self._loop.create_future()
             self._state = _State.LOCKING
             self._thread.start(self._lock.acquire, lambda _: locked.set_result(None))
-            if not (await asyncio.wait([locked], timeout=self._settings.lock_wait_s))[0]:
+            if not (await asyncio.wait([locked], timeout=self._settings.wait_s))[0]:
                 return False  # the thread is a daemon: it keeps nobody waiting
         self._thread.close()
         return True
@@ -232,51 +199,27 @@ class Writer:
             self._run_batch()
             return
         self._state = _State.LOCKING
-        self._watch_deadline()
+        self._queue.watch()
         self._thread.start(self._lock.acquire, self._locked)
 
     def _waits_for_nodes(self) -> bool:
         """Whether the next batch must. That has limits of its own: only what comes after it counts as waiting for the
         lock."""
-        was_behind = self._behind
-        self._behind = self._replication is not None and self._replication.is_behind
-        if was_behind and not self._behind:
-            until = self._monotonic() + self._settings.lock_wait_s
-            for request in self._waiting:
-                request.deadline = until
-        return self._behind
+        behind = self._replication is not None and self._replication.is_behind
+        self._queue.hold(behind)
+        return behind
 
     def _is_wanted(self) -> bool:
         """Whether there is something for a batch to do."""
         tidy = self._replication is not None and self._replication.tidy
-        return bool(self._waiting) or tidy or self._garbage_is_due()
+        return bool(self._queue) or tidy or self._abandoned.are_due
 
     def _travels(self) -> bool:
         return self._replication is not None and self._replication.at_work
 
-    def _garbage_is_due(self) -> bool:
-        return bool(self._abandoned) and self._monotonic() >= self._garbage_due
-
     def _wake_finish(self) -> None:
         if self._idle_waiter is not None and not self._idle_waiter.done():
             self._idle_waiter.set_result(None)
-
-    def _watch_deadline(self) -> None:
-        if self._deadline_timer is None and self._waiting:
-            wait_s = max(0.0, self._waiting[0].deadline - self._monotonic())
-            self._deadline_timer = self._loop.call_later(wait_s, self._deadline_passed)
-
-    def _deadline_passed(self) -> None:
-        self._deadline_timer = None
-        if self._behind:
-            return
-        now = self._monotonic()
-        while self._waiting and self._waiting[0].deadline <= now:
-            request = self._waiting.popleft()
-            self._fail(request, CatalogBusy("the catalog's lock was not had in time"))
-            request.deliver()
-        if self.at_work or self._travels():
-            self._watch_deadline()
 
     def _locked(self, error: Exception | None) -> None:
         if error is not None:
@@ -292,7 +235,7 @@ class Writer:
         self._batch, self._queued_as_garbage = [], 0
         full = not self._ballast.present() and not self._ballast.restore()
         try:
-            self._checkpoint_due = full or sqlite.wal_bytes(self._cursor) > self._settings.wal_bytes_max
+            self._checkpoint_due = full or sqlite.wal_bytes(self._cursor) > self._wal_bytes_max
             self._cursor.execute("BEGIN IMMEDIATE")
         except sqlite.DriverError as error:
             self._not_begun(error)
@@ -303,8 +246,8 @@ class Writer:
             transaction = self._transaction = self._begin(self._cursor)
             if self._replication is not None:
                 self._replication.begin()
-            while self._waiting and len(self._batch) < self._settings.batch_writes_max:
-                request = self._waiting.popleft()
+            while self._queue and len(self._batch) < self._settings.batch_writes_max:
+                request = self._queue.take()
                 self._batch.append(request)
                 if full and not request.frees:
                     self._fail(request, CatalogFull("the catalog's disk is full"))
@@ -341,12 +284,11 @@ class Writer:
         if sqlite.is_busy(error):
             # Some program that knows nothing of our lock is writing: what waits too long is refused meanwhile.
             self._state = _State.LOCKING
-            self._watch_deadline()
+            self._queue.watch()
             self._thread.start(self._outwait, lambda _: self._locked(None))
             return
         log.error("the catalog's database fails", exc_info=error)
-        while self._waiting:
-            request = self._waiting.popleft()
+        for request in self._queue.take_all():
             self._fail(request, batch_error(error, full=False))
             request.deliver()
         self._lock.release()
@@ -355,7 +297,7 @@ class Writer:
     def _outwait(self) -> None:
         """In the thread."""
         try:
-            self._cursor.execute(f"PRAGMA busy_timeout = {int(self._settings.lock_wait_s * 1000)}").fetchall()
+            self._cursor.execute(f"PRAGMA busy_timeout = {int(self._settings.wait_s * 1000)}").fetchall()
             self._cursor.execute("BEGIN IMMEDIATE")
             self._cursor.execute("ROLLBACK")
         finally:
@@ -364,7 +306,7 @@ class Writer:
     def _fail(self, request: WriteRequest, error: Exception) -> None:
         """Refuse a request of which nothing will be committed; its blob is ours to clear away (S11)."""
         request.error = error
-        self._abandon(request.blob)
+        self._abandoned.add(request.blob)
         request.blob = None
 
     def _evaluate(self, transaction: Transaction, request: WriteRequest) -> None:
@@ -386,15 +328,14 @@ class Writer:
         cursor.execute("RELEASE request")
 
     def _queue_garbage(self, transaction: Transaction) -> None:
-        """What failed, in this batch too, is queued in the same transaction; a second loss costs nothing."""
-        count = min(len(self._abandoned), _ABANDONED_PER_BATCH) if self._garbage_is_due() else 0
-        for index in range(count):
-            blob = self._abandoned[index]
-            request = self._request(partial(work.abandon, blob=blob), blob=None, frees=True, unshipped=True)
+        """What failed, in this batch too, is queued in the same transaction."""
+        blobs = self._abandoned.first()
+        for blob in blobs:
+            request = clearing(blob, self._loop.create_future())
             self._evaluate(transaction, request)
             if request.error is not None:
                 log.error("blob %s is left to orphan collection", blob.id.hex(), exc_info=request.error)
-        self._queued_as_garbage = count
+        self._queued_as_garbage = len(blobs)
 
     def _commit(self) -> None:
         """In the thread."""
@@ -416,8 +357,7 @@ class Writer:
         self.batches += 1
         if self._wrote:
             self.on_commit(len(self._batch), self._commit_s)
-        for _ in range(self._queued_as_garbage):
-            self._abandoned.popleft()
+        self._abandoned.cleared(self._queued_as_garbage)
         self._deliver_batch()
         if self._checkpoint_due:
             self._state = _State.CHECKPOINTING
@@ -467,9 +407,8 @@ class Writer:
         elif self._ballast.free():
             log.error("the catalog's disk is full: its ballast is freed, only requests that free space pass")
         self._fail_batch(error, full=full)
-        # Garbage may be what does not fit: it must neither fail every batch nor be tried without a pause.
-        self._garbage_due = self._monotonic() + _GARBAGE_PAUSE_S
-        self._loop.call_later(_GARBAGE_PAUSE_S, self._pump_soon)
+        self._abandoned.pause()
+        self._loop.call_later(ABANDONED_PAUSE_S, self._pump_soon)
         if full:
             # A complete checkpoint lets the log begin anew in the room it has.
             self._state = _State.CHECKPOINTING
@@ -481,16 +420,16 @@ class Writer:
     def _fail_batch(self, error: Exception, *, full: bool) -> None:
         """No answer of the batch stands, no refusal either: it may rest on what was undone (S12)."""
         if not self._batch and not full:  # it failed before it took any up: they would only fail again
-            self._batch, self._waiting = list(self._waiting), deque()
+            self._batch = self._queue.take_all()
         again = [request for request in self._batch if full and request.frees and not request.retried]
         for request in self._batch:
             request.value = None
             if request not in again:
                 self._fail(request, batch_error(error, full=full))
                 request.deliver()
-        for request in reversed(again):
+        for request in again:
             request.retried, request.error = True, None
-            self._waiting.appendleft(request)
+        self._queue.put_back(again)
         self._batch.clear()
 
     def _die(self, error: Exception) -> None:
@@ -498,9 +437,8 @@ class Writer:
         log.critical("the catalog cannot say whether it committed: ending the process", exc_info=error)
         self._on_fatal(error)
         self._state = _State.DEAD
-        for request in [*self._batch, *self._waiting]:
+        for request in [*self._batch, *self._queue.take_all()]:
             request.error = CommitUnknown(str(error))
             request.deliver()
         self._batch.clear()
-        self._waiting.clear()
         self._wake_finish()
