@@ -13,7 +13,8 @@ from cluster.node.compaction import Batch
 from cluster.node.config import NodeConfig
 from cluster.node.fencing import Fencing
 from cluster.node.group import Group, Write
-from cluster.node.index import TOMBSTONE, Index, IndexReader, covered, unpack_entry
+from cluster.node.index import Index, IndexReader
+from cluster.node.index_entry import TOMBSTONE, covered, unpack_entry
 from cluster.node.log import NodeLog
 from cluster.node.log_entries import MARK_RECORD_BYTES, LogEntries, appended_bytes
 from cluster.node.records import Records

@@ -31,17 +31,8 @@ from cluster.log_names import index_key
 from cluster.node.config import NodeConfig
 from cluster.node.files import FileLayer
 from cluster.node.identity import SEGMENT_DIR
-from cluster.node.index import (
-    TOMBSTONE,
-    Entry,
-    Index,
-    IndexReader,
-    covered,
-    is_needed,
-    older_of,
-    pack_older,
-    unpack_entry,
-)
+from cluster.node.index import Index, IndexReader
+from cluster.node.index_entry import TOMBSTONE, Entry, covered, is_needed, older_of, pack_older, unpack_entry
 from cluster.node.log import NodeLog
 from cluster.node.records import BlockUnreadable, Records, check_record
 from cluster.node.scan import LISTED_TYPES, Record, scan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from cluster.log_names import index_key, is_log_key
-from cluster.node.index import GONE, TOMBSTONE, Counts, Entry, log_counts, pack_entry
+from cluster.node.index_entry import GONE, TOMBSTONE, Counts, Entry, log_counts, pack_entry
 from cluster.node.segment import PLAIN_RECORD_BYTES, SegmentWriter, pack_table_entry, position
 from cluster.node.usage import Shares, count_block, count_tombstone
 from cluster.wire import Appended, Fault, Message, Op, PutBlock, Status

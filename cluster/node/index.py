@@ -29,14 +29,24 @@ import logging
 import operator
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 import lmdb
 import msgspec
 
-from cluster.log_names import MARK_INDEX_KEY, is_log_key
+from cluster.log_names import is_log_key
+from cluster.node.index_entry import (
+    ENTRY_BYTES,
+    GONE,
+    TOMBSTONE,
+    Counts,
+    Entry,
+    is_tombstone,
+    log_counts,
+    unpack_entry,
+)
 from cluster.node.usage import (
     Shares,
     Usage,
@@ -46,16 +56,11 @@ from cluster.node.usage import (
     unpack_row,
     unpack_segment,
 )
-from codec.block import KEY_BYTES
 
 log = logging.getLogger("trivet.node")
 
 INDEX_FORMAT: Final = 2
-TOMBSTONE: Final = 0xFFFFFFFF
-_VALUE: Final = struct.Struct("<IIIQ")
-_SEGMENT: Final = struct.Struct("<I")
 _PUT_ENTRIES: Final = 200  # put in one go: putmulti keeps the GIL, some 0.2 ms for these
-_TOMBSTONE_LENGTH: Final = TOMBSTONE.to_bytes(4, "little")
 _DAMAGE: Final = (  # what LMDB says of a file that holds nonsense
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
@@ -74,50 +79,6 @@ class IndexDamaged(Exception):
     """The index file holds nonsense: it must be made anew from the log, by a new process."""
 
 
-class Entry(NamedTuple):
-    """Place of the newest record of a key; `payload_length` is TOMBSTONE when it is deleted."""
-
-    segment: int
-    offset: int
-    payload_length: int
-    sequence: int
-
-
-pack_entry = _VALUE.pack
-GONE: Final = pack_entry(0, 0, TOMBSTONE, 0)  # in memory: a tombstone that needs not be in the file any more
-
-
-def unpack_entry(value: bytes) -> Entry:
-    """Inverse of `pack_entry`; whatever `older` says."""
-    return Entry(*_VALUE.unpack_from(value))
-
-
-def older_of(value: bytes) -> tuple[int, ...]:
-    """The segments where covered records of the key may lie."""
-    return struct.unpack_from(f"<{(len(value) - _VALUE.size) // 4}I", value, _VALUE.size)
-
-
-def pack_older(segments: Iterable[int]) -> bytes:
-    """What follows `pack_entry` of the entry that covers them."""
-    chosen = sorted(set(segments))
-    return struct.pack(f"<{len(chosen)}I", *chosen)
-
-
-def covered(value: bytes, is_there: Callable[[int], bool]) -> bytes:
-    """The packed `older` of an entry that is to cover `value`."""
-    (segment,) = _SEGMENT.unpack_from(value)
-    return pack_older(filter(is_there, (segment, *older_of(value))))
-
-
-def is_needed(value: bytes, is_there: Callable[[int], bool]) -> bool:
-    """Whether a tombstone must be kept: a record that it covers may lie in another segment than its own.
-
-    One in its own segment comes back, and goes, together with it.
-    """
-    (segment,) = _SEGMENT.unpack_from(value)
-    return any(number != segment and is_there(number) for number in older_of(value))
-
-
 class IndexState(msgspec.Struct, frozen=True, array_like=True):
     """What is stored beside the entries, in the same transaction."""
 
@@ -125,15 +86,6 @@ class IndexState(msgspec.Struct, frozen=True, array_like=True):
     node_id: bytes
     position: int = 0  # all records before it are in the file
     sequence: int = 0  # the highest seen before it
-    blocks: int = 0
-    live_bytes: int = 0
-    log_entries: int = 0
-    log_bytes: int = 0
-
-
-class Counts(NamedTuple):
-    """What a change does to the counters of a node; payload bytes."""
-
     blocks: int = 0
     live_bytes: int = 0
     log_entries: int = 0
@@ -259,7 +211,7 @@ class Index:
                 value = cast("bytes | None", txn.get(key))
         except _DAMAGE as error:
             raise self._is_damaged(error) from error
-        if value is not None and len(value) < _VALUE.size:
+        if value is not None and len(value) < ENTRY_BYTES:
             raise self._is_damaged("an entry is too short")
         return value
 
@@ -451,7 +403,7 @@ class Index:
             if cursor.set_range(after + b"\0" if after else after):
                 stored = cast("Iterator[tuple[bytes, bytes]]", cursor.iternext())
                 for at, (key, value) in enumerate(stored, start=1):
-                    if value[8:12] == _TOMBSTONE_LENGTH:
+                    if is_tombstone(value):
                         found.append((key, value))
                     if at == limit:
                         return found, key
@@ -464,11 +416,6 @@ class Index:
     def close(self) -> None:
         """Close the file; recent entries that were not stored are replayed at the next start."""
         self._env.close()
-
-
-def log_counts(key: bytes, payload_length: int) -> Counts:
-    """What a log entry counts; the mark is none."""
-    return Counts() if key == MARK_INDEX_KEY else Counts(log_entries=1, log_bytes=payload_length)
 
 
 def _check_length(env: lmdb.Environment, path: Path) -> None:
@@ -496,6 +443,3 @@ def _merge(
             yield key, value
     for key in fresh[at:]:
         yield key, newer[key]
-
-
-assert _VALUE.size == 20 and KEY_BYTES == 21  # noqa: PT018 - the layout promised to outside readers

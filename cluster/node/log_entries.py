@@ -22,7 +22,8 @@ from cluster.log_names import (
     unpack_name,
 )
 from cluster.node.group import Group, Write
-from cluster.node.index import TOMBSTONE, Entry, Index, IndexReader, unpack_entry
+from cluster.node.index import Index, IndexReader
+from cluster.node.index_entry import TOMBSTONE, Entry, unpack_entry
 from cluster.node.log import NodeLog
 from cluster.node.records import BlockUnreadable, Records
 from cluster.node.segment import SegmentWriter

@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.log_names import is_log_key
 from cluster.node.damage import DamageList
 from cluster.node.files import FileLayer
-from cluster.node.index import Entry
+from cluster.node.index_entry import Entry
 from cluster.node.segment import SegmentReaders, segment_path
 from cluster.wire import PutBlock
 from codec.block import (

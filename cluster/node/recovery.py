@@ -17,11 +17,10 @@ from cluster.log_names import index_key, is_log_key
 from cluster.node.damage import DamageList
 from cluster.node.files import FileLayer
 from cluster.node.identity import NodeIdentity, NodeRefused
-from cluster.node.index import (
+from cluster.node.index import Index, IndexState
+from cluster.node.index_entry import (
     TOMBSTONE,
     Counts,
-    Index,
-    IndexState,
     covered,
     log_counts,
     older_of,

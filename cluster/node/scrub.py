@@ -23,7 +23,8 @@ from cluster.log_names import index_key
 from cluster.node.damage import DamageList
 from cluster.node.files import FileLayer
 from cluster.node.identity import SEGMENT_DIR
-from cluster.node.index import Entry, Index, unpack_entry
+from cluster.node.index import Index
+from cluster.node.index_entry import Entry, unpack_entry
 from cluster.node.records import BlockUnreadable, DamageReport, Records, check_record
 from cluster.node.segment import read_table, segment_numbers, segment_path, unpack_entries
 from cluster.node.verify import Checker

@@ -33,7 +33,8 @@ from cluster.node.identity import (
     lock_directory,
     read_identity,
 )
-from cluster.node.index import TOMBSTONE, Checkpoint, Index, IndexDamaged, IndexReader, unpack_entry
+from cluster.node.index import Checkpoint, Index, IndexDamaged, IndexReader
+from cluster.node.index_entry import TOMBSTONE, unpack_entry
 from cluster.node.log import NodeLog
 from cluster.node.log_entries import LogEntries, LogMissing
 from cluster.node.reclaim import Reclaimer

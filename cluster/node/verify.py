@@ -15,7 +15,7 @@ from concurrent.futures import Executor, Future
 from typing import Final, NamedTuple
 
 from cluster.node.damage import DamageList
-from cluster.node.index import TOMBSTONE, Entry, unpack_entry
+from cluster.node.index_entry import TOMBSTONE, Entry, unpack_entry
 from cluster.node.records import BlockUnreadable, Records
 from cluster.wire import Status
 from codec.block import BlockCorrupt, record_bytes

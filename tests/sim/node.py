@@ -18,7 +18,8 @@ from cluster.node.config import NodeConfig
 from cluster.node.connection import Connection
 from cluster.node.group import Write
 from cluster.node.identity import SEGMENT_DIR, NodeRefused, initialise
-from cluster.node.index import TOMBSTONE, Checkpoint, Entry, unpack_entry
+from cluster.node.index import Checkpoint
+from cluster.node.index_entry import TOMBSTONE, Entry, unpack_entry
 from cluster.node.segment import segment_path
 from cluster.node.service import Service
 from cluster.node.store import Store

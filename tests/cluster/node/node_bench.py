@@ -10,7 +10,7 @@ from cluster.node.compaction import LOOK_S
 from cluster.node.config import NodeConfig
 from cluster.node.group import Write
 from cluster.node.identity import NodeIdentity, initialise
-from cluster.node.index import GONE, TOMBSTONE, unpack_entry
+from cluster.node.index_entry import GONE, TOMBSTONE, unpack_entry
 from cluster.node.segment import segment_path
 from cluster.node.store import BlockMissing, Store
 from cluster.wire import (

@@ -16,7 +16,7 @@ from cluster.node.config import NodeConfig
 from cluster.node.files import RealFiles
 from cluster.node.group import Write
 from cluster.node.identity import initialise
-from cluster.node.index import TOMBSTONE, Counts, pack_entry, unpack_entry
+from cluster.node.index_entry import TOMBSTONE, Counts, pack_entry, unpack_entry
 from cluster.node.records import BlockUnreadable
 from cluster.node.segment import position, read_table, segment_path, unpack_entries
 from cluster.node.store import Store

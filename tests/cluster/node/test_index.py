@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.node.index import TOMBSTONE, Counts, Index, IndexReader, pack_entry, unpack_entry
+from cluster.node.index import Index, IndexReader
+from cluster.node.index_entry import TOMBSTONE, Counts, pack_entry, unpack_entry
 from codec.block import BlockKey, pack_key
 from tests.cluster.node.node_bench import NodeBench, key_of
 

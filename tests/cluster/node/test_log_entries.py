@@ -12,7 +12,7 @@ import pytest
 from cluster.log_names import MARK_INDEX_KEY, LogEntryName, pack_name, piece_name, unpack_name
 from cluster.node import log_entries
 from cluster.node.dump import dump
-from cluster.node.index import unpack_entry
+from cluster.node.index_entry import unpack_entry
 from cluster.node.records import BlockUnreadable
 from cluster.wire import Appended, LogTrimmed, Status
 from codec.block import pack_key

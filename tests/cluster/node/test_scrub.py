@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.node.index import Entry
+from cluster.node.index_entry import Entry
 from cluster.node.scrub import _WINDOW_RECORDS, SCRUB_FILE, _windows
 from cluster.wire import Status
 from codec.block import pack_key, record_bytes

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.node.index import (
+from cluster.node.index import Index
+from cluster.node.index_entry import (
     GONE,
     TOMBSTONE,
     Counts,
-    Index,
     covered,
     is_needed,
     older_of,

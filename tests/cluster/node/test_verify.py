@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from cluster.node.damage import DamageList
-from cluster.node.index import Entry, pack_entry, unpack_entry
+from cluster.node.index_entry import Entry, pack_entry, unpack_entry
 from cluster.node.records import BlockUnreadable, Records
 from cluster.node.verify import MISSING, BlockState, Checker
 from cluster.wire import Status
