@@ -7,7 +7,7 @@ import asyncio
 import json
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ class Host(NamedTuple):
 
     data: Path
     url: str
-    node: subprocess.Popen[bytes]
+    node: subprocess.Popen[bytes] | None
     address: str
 
     def ask(self, *words: str, **environment: str) -> Done:
@@ -47,6 +47,13 @@ class Host(NamedTuple):
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
+
+
+async def _written(url: str, register: Callable[[Transaction], None]) -> None:
+    catalog = Catalog.open(url)
+    await catalog.start()
+    await catalog.write(register)
+    await catalog.close()
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +71,7 @@ def host(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServ
         for number, name in enumerate(SILENT, 1):
             nodes.register(tx, node_id=bytes([number]) * 16, name=name, port=_free_port(), **known)
 
-    async def write() -> None:
-        catalog = Catalog.open(url)
-        await catalog.start()
-        await catalog.write(register)
-        await catalog.close()
-
-    asyncio.run(write())
+    asyncio.run(_written(url, register))
     which = ("--cluster-id", CLUSTER_ID.hex(), "--node-id", identity.node_id.hex())
     command = [*WITH_US, *TRIVET, "node", "--dir", str(home), "--listen", f"127.0.0.1:{port}", *which]
     node = subprocess.Popen(
@@ -102,6 +103,29 @@ def test_nodes_are_as_they_say(host: Host) -> None:
     assert said.count("not known") == len(SILENT)
     assert "gone" not in said
     assert "does not run" not in said
+
+
+def test_the_directory_of_a_node_elsewhere_is_not_looked_for_here(
+    tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    """Of a `trivet up` on another host, where it has the same name as one here. Red when the free space of this host's
+    disk was told, or "gone"."""
+    url, place = new_database(postgres_server), DataDir(tmp_path / "data")
+    place.root.mkdir(mode=0o700)
+    write_private(place.cluster_secret, "ab" * 32 + "\n")
+
+    def register(tx: Transaction) -> None:
+        socket_path, directory = str(place.node_socket("a")), str(tmp_path)
+        known = {"state": nodes.UP, "host": socket_path, "port": 0, "region": "r", "zone": "z"}
+        nodes.register(tx, node_id=bytes(16), name="a", directory=directory, **known)  # type: ignore[arg-type]
+
+    asyncio.run(_written(url, register))
+    asked = Host(place.root, url, None, "")
+    (seen,) = asked.json("node", "list")
+    assert (seen["directory"], seen["answers"], seen["free_bytes"]) == (str(tmp_path), False, None)
+    said = asked.ask("node", "list").stdout
+    assert "not known" in said
+    assert "gone" not in said
 
 
 def test_a_store_of_which_nothing_runs_here(host: Host) -> None:
@@ -148,6 +172,7 @@ def test_without_the_secret_the_catalog_is_told(host: Host, tmp_path: Path) -> N
 
 def test_when_no_node_answers_nobody_knows(host: Host) -> None:
     """The last test of this file: the node stays away. Red when `running` was said to be false."""
+    assert host.node is not None
     host.node.terminate()
     host.node.wait(20)
     assert "not known from here" in host.ask("node", "list").stdout

@@ -23,6 +23,16 @@ from tests.compose.in_process import trivet
 URL = "postgresql://u:hush@h/d"
 
 
+@pytest.fixture(autouse=True)
+def _stays_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `up` does when nothing is refused would end these tests: it becomes a supervisor."""
+
+    def refuse(*_words: object) -> None:
+        raise AssertionError("it became another program")
+
+    monkeypatch.setattr(os, "execve", refuse)
+
+
 def test_each_setting_is_shown_with_its_source(tmp_path: Path) -> None:
     file = tmp_path / "trivet.toml"
     file.write_text("port = 9001\n")
