@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import resource
 import signal
 import socket
@@ -12,6 +13,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from compose.lifeline import Lifeline
+
+log = logging.getLogger(__name__)
 
 OnReady = Callable[[], None]
 
@@ -57,8 +60,13 @@ def run_until_stopped(
 def _take_open_files() -> None:
     """Every connection and every segment is an open file. The usual soft limit of 1,024 is there for programs that use
     select(2), which ours do not."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == most:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except (OSError, ValueError) as error:  # a container that forbids it; more than the kernel's own limit
+        log.warning("this process may have no more than %d open files: %s", soft, error)
 
 
 def inherited_listener(descriptor: int) -> socket.socket:
