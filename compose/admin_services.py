@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from importlib.metadata import version
 
+from cluster.version import VERSION
 from compose import configuration, control, running
 from compose.data_dir import DataDir
 from compose.settings import Settings, default_text, table
@@ -28,7 +28,7 @@ def admin_services(front: FrontServices, settings: Settings) -> AdminServices:
         supervised=lambda: running.supervisor_pid(place) is not None,
         settings=in_force(settings),
         width=settings.width,
-        release=version("trivet"),
+        release=VERSION,
     )
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cluster.version import VERSION
 from compose import configuration_document
 from s3front import compatibility
 from s3front.admin.api import ENDPOINTS
@@ -73,7 +73,7 @@ def main() -> int:
 
 def document() -> str:
     """The whole text."""
-    described = openapi_document(ENDPOINTS, version("trivet"))
+    described = openapi_document(ENDPOINTS, VERSION)
     return "\n".join([HEAD, *_endpoints(described), *_types(described)]).rstrip() + "\n"
 
 

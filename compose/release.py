@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TypedDict
+
+from cluster.version import VERSION
 
 
 class Formats(TypedDict):
@@ -26,7 +27,7 @@ def release() -> Release:
     from codec.block import FORMAT
 
     return Release(
-        release=version("trivet"),
+        release=VERSION,
         formats=Formats(
             catalog_schema=HEAD_REVISION,
             segment_format=FORMAT,

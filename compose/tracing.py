@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from cluster.tracing import pack_context, unpack_context
+from cluster.version import VERSION
 from compose.refusal import StartRefused
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def traces_to(url: str, process: str) -> Iterator[Tracing | None]:
         {
             "service.name": SERVICE,
             "service.instance.id": process,
-            "service.version": version(SERVICE),
+            "service.version": VERSION,
         }
     )
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)

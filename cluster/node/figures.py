@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from codec.histogram import bucket_of
 
 
@@ -40,14 +38,3 @@ class NodeFigures:
         """One block, or part of one, was read for a peer."""
         self.read_blocks += 1
         self.read_bytes += nbytes
-
-
-@cache
-def own_release() -> str:
-    """Of the software that runs; empty when it runs from somewhere else than where it was installed."""
-    from importlib import metadata
-
-    try:
-        return metadata.version("trivet")
-    except metadata.PackageNotFoundError:
-        return ""

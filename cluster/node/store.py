@@ -22,7 +22,7 @@ from cluster.node.compaction import Compactor
 from cluster.node.config import NodeConfig
 from cluster.node.damage import DamageList
 from cluster.node.fencing import Fencing
-from cluster.node.figures import NodeFigures, own_release
+from cluster.node.figures import NodeFigures
 from cluster.node.files import FileLayer
 from cluster.node.guard import IndexGuard
 from cluster.node.identity import (
@@ -44,6 +44,7 @@ from cluster.node.scrub import Scrubber
 from cluster.node.segment import SegmentReaders
 from cluster.node.tail import Tail
 from cluster.node.verify import Checker
+from cluster.version import VERSION
 from cluster.wire import DamagedPage, InventoryPage, LogStatus, NodeStatus
 from codec.block import PAGE_BYTES
 
@@ -77,7 +78,6 @@ class Store:
         self._damage_lock = threading.Lock()
         self._damaged = DamageList()
         self.figures = NodeFigures()
-        self._release = own_release()
         self._started_s = clock()
         self._guard = IndexGuard(config.directory / INDEX_DIR)
         self._lock_fd = -1
@@ -359,7 +359,7 @@ class Store:
             damaged_blocks=self._damaged.blocks,
             scrubbed_bytes=self.scrub.scrubbed_bytes,
             scrub_passes=self.scrub.passes,
-            release=self._release,
+            release=VERSION,
             uptime_s=self._clock() - self._started_s,
             capacity_bytes=self._tail.capacity_bytes,
             queued_bytes=queued_bytes,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from cluster.version import VERSION
 from compose import running
 from compose.checks.finding import Finding, Subject, bad, ok, warn
 
@@ -33,7 +34,7 @@ def versions(_subject: Subject) -> Iterator[Finding]:
     else:
         yield ok("python", python)
     try:
-        release, needed = metadata.version("trivet"), metadata.requires("trivet") or []
+        needed = metadata.requires("trivet") or []
     except metadata.PackageNotFoundError:
         yield warn(
             "packages", "the package trivet is not installed here", "run it from the .venv that make makes"
@@ -43,7 +44,7 @@ def versions(_subject: Subject) -> Iterator[Finding]:
     for fault in faults:
         yield bad("packages", fault, "run make: it installs requirements.lock")
     if not faults:
-        yield ok("packages", f"trivet {release}, and what it needs")
+        yield ok("packages", f"trivet {VERSION}, and what it needs")
 
 
 def _package_fault(line: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cluster.version import VERSION
 from compose.checks import database
 from compose.checks.disks import Homes
 from compose.checks.finding import Finding, Subject, bad, ok, warn
@@ -148,12 +149,10 @@ def findings_of_store(subject: Subject) -> list[Finding]:
 
 async def _nodes(catalog: Catalog, node_set: NodeSet) -> list[Finding]:
     """All answer, and all are of this release. What is wrong with single ones is a matter of health."""
-    from importlib.metadata import version
-
     from cluster.reports.cluster import node_statuses
 
     states = await node_statuses(catalog, node_set)
-    ours = version("trivet")
+    ours = VERSION
     findings = []
     others = {state.row.name: state.status.release for state in states if state.status is not None}
     differing = {name: release for name, release in others.items() if release not in {"", ours}}
