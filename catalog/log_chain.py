@@ -48,7 +48,7 @@ class Log:
                 else:
                     self._chunks[state].setdefault(name.chunk, []).append((source, name))
         self._headers: dict[State, Header | None] = {}
-        self._whole: dict[State, bool] = {}
+        self._chunk_counts: dict[State, int] = {}
         self._in_doubt: set[State] = set()
 
     def chain(self, *, past_gaps: bool) -> Chain:
@@ -69,6 +69,16 @@ class Log:
         raise CatalogRefused(
             f"these nodes hold no snapshot of the catalog with all that leads on. {self._missing()}"
         )
+
+    def copies_of(self, chain: Chain) -> int:
+        """On how many of the sources each part of the chain lies, at least: by what they list, and as far as it was
+        read."""
+        parts = [self._batches[state] for state in chain.batches]
+        if chain.base.batch > 0:
+            chunks = self._chunks[chain.base]
+            parts += [chunks[number] for number in range(self._chunk_counts[chain.base])]
+        in_doubt = any(state in self._in_doubt for state in (chain.base, *chain.batches))
+        return min(map(len, parts)) - in_doubt
 
     def record(self, state: State) -> bytes:
         """Of a batch of the chain. Raises CatalogRefused when it can't be read any more, or is not the same on all
@@ -144,18 +154,19 @@ class Log:
     def _has_snapshot(self, state: State) -> bool:
         if state not in self._chunks:
             return False
-        if state not in self._whole:
-            self._whole[state] = self._is_whole(state)
-        return self._whole[state]
+        if state not in self._chunk_counts:
+            self._chunk_counts[state] = self._count_chunks(state)
+        return self._chunk_counts[state] > 0
 
-    def _is_whole(self, state: State) -> bool:
+    def _count_chunks(self, state: State) -> int:
+        """0: it is not whole."""
         for number in range(len(self._chunks[state])):
             chunk = self._chunk(state, number)
             if chunk is None:
-                return False
+                return 0
             if chunk_header(chunk).is_last:
-                return True
-        return False
+                return number + 1
+        return 0
 
     def _chunk(self, state: State, number: int) -> bytes | None:
         for payload in self._payloads(state, self._chunks[state].get(number, [])):

@@ -47,6 +47,8 @@ class ReplayReport(Struct, frozen=True):
     last_ms: int | None
     """When the last group commit was made; None if the snapshot is all there was."""
     unreadable: list[str]
+    needs_snapshot: bool
+    """Before anything is acknowledged: some of it was found on too few of the nodes."""
 
 
 def restore_from_log(
@@ -77,9 +79,14 @@ def restore_from_log(
         check(growing, "what was restored")
         if not past_gaps:
             _refuse_too_few(held.nodes, growing, copies)
-        renew(growing, clock(), log_leads_here=True)
+        # What lies on fewer of them was never acknowledged, or the other copy is on a node that was not asked, and may
+        # be lost: nothing must be acknowledged that rests on it.
+        safe = held.copies_of(chain) >= copies
+        renew(growing, clock(), log_leads_here=safe)
     tip = chain.batches[-1] if chain.batches else chain.base
-    return ReplayReport(chain.base.batch, len(chain.batches), tip.term, tip.batch, last_ms, held.unreadable)
+    return ReplayReport(
+        chain.base.batch, len(chain.batches), tip.term, tip.batch, last_ms, held.unreadable, not safe
+    )
 
 
 def _lay_base(held: Log, chain: Chain, growing: Path) -> None:

@@ -160,9 +160,10 @@ def _from_nodes(
     unreadable = f" {len(report.unreadable)} entries could not be read on one of the nodes." * bool(
         report.unreadable
     )
+    waits = " Some of it was found on one of them alone: writes wait until the steward has put a snapshot on the nodes."
     words = (
         f"is restored from {len(sources)} nodes: {base} and {report.batches} group commits after it, up to number "
-        f"{report.batch} of term {report.term}{last}.{unreadable} {_THEN}"
+        f"{report.batch} of term {report.term}{last}.{unreadable}{waits * report.needs_snapshot} {_THEN}"
     )
     return {"nodes": [str(directory) for directory in directories], **msgspec.structs.asdict(report)}, words
 
