@@ -70,6 +70,16 @@ class Membership:
         await self._command(change)
         self._note(f"{node.name} is {state}")
 
+    async def undrain_all(self) -> None:
+        """`node undrain`, of all that are being drained."""
+
+        def change(tx: Transaction) -> None:
+            for row in node_rows.list_nodes(tx):
+                if row.state == node_rows.DRAINING:
+                    node_rows.set_state(tx, row.number, node_rows.UP)
+
+        await self._command(change)
+
     async def may_leave(self, node: SimNode) -> bool:
         """Whether enough others are up."""
         return await self._command(lambda tx: self._enough_without(tx, node))

@@ -164,6 +164,11 @@ class Nemesis:
             for service in (*self._fronts, *self._stewards):
                 self._set_clock(service, 0)
 
+    async def end_late_drains(self) -> None:
+        """After `heal`: a `node drain` that was cut off may come through later than the `node undrain` behind it."""
+        if self._draining is None:
+            await self._membership.undrain_all()
+
     async def settle(self) -> str:
         """After `heal`, again and again: what an operator who began something does to end it; "" when done."""
         node = self._draining
@@ -372,8 +377,7 @@ class Nemesis:
         truth = self._truth
         node = self._chance.choice(self._nodes)
         truth.look()
-        without = frozenset((node.number,))
-        if truth.lost or any(truth.health(blob, without).shards < blob.k for blob in truth.blobs.values()):
+        if truth.lost or not all(self._bears_loss_of(node.number, blob) for blob in truth.blobs.values()):
             return
         if any(other.impaired for other in self._nodes):
             return
@@ -383,6 +387,21 @@ class Nemesis:
         node.crash(power=True)
         await asyncio.sleep(self._pause_s() / 4)
         await self._membership.replace(node)
+
+    def _bears_loss_of(self, node: int, blob: BlobRow) -> bool:
+        """Also where what rotted on another one is still to be seen whole in its page cache."""
+        geometry = Geometry(blob.k, blob.m, blob.stripe_bytes)
+        for stripe in range(geometry.stripe_count(blob.size)):
+            good = {
+                shard
+                for shard, holder in copies(blob.nodes_at(stripe), blob.k + blob.m)
+                if holder != node
+                and self._truth.is_good(blob.id, stripe, shard, holder)
+                and not self._truth.is_broken(blob.id, stripe, shard, holder)
+            }
+            if len(good) < blob.k:
+                return False
+        return True
 
     async def _drain(self) -> None:
         node = self._chance.choice(self._nodes)

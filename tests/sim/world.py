@@ -403,6 +403,7 @@ class World:
         self.note("healed")
 
     async def _unhealed(self) -> str:
+        await self.nemesis.end_late_drains()
         self.truth.look()
         wrong = self.truth.unprotected()
         if wrong:
