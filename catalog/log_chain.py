@@ -71,14 +71,16 @@ class Log:
         )
 
     def copies_of(self, chain: Chain) -> int:
-        """On how many of the sources each part of the chain lies, at least: by what they list, and as far as it was
-        read."""
+        """On how many of this catalog's nodes among the sources each part of the chain lies, at least: by what they
+        list, and as far as it was read."""
         parts = [self._batches[state] for state in chain.batches]
         if chain.base.batch > 0:
             chunks = self._chunks[chain.base]
             parts += [chunks[number] for number in range(self._chunk_counts[chain.base])]
         in_doubt = any(state in self._in_doubt for state in (chain.base, *chain.batches))
-        return min(map(len, parts)) - in_doubt
+        return (
+            min(sum(source.catalog_id == self.catalog_id for source, _ in part) for part in parts) - in_doubt
+        )
 
     def record(self, state: State) -> bytes:
         """Of a batch of the chain. Raises CatalogRefused when it can't be read any more, or is not the same on all

@@ -23,7 +23,7 @@ from catalog.errors import CatalogBusy, CatalogFull, CommitUnknown
 from catalog.model import NewBlob
 from catalog.postgres import Cursor, Link
 from catalog.transaction import Transaction
-from catalog.write_queue import ABANDONED_PAUSE_S, AbandonedBlobs, QueueSettings, WriteQueue
+from catalog.write_queue import ABANDONED_PAUSE_S, QueueSettings, WriteQueue
 from catalog.write_request import WriteRequest, batch_error, clearing
 
 log = logging.getLogger(__name__)
@@ -92,13 +92,10 @@ class PostgresWriter:
         self._begin = begin
         self._monotonic = monotonic
         self._loop = asyncio.get_running_loop()
-        self._abandoned = AbandonedBlobs(settings.abandoned_blobs_max, monotonic)
         self._queue = WriteQueue(
-            settings,
-            self._abandoned,
-            too_late="the catalog did not come to it in time",
-            monotonic=monotonic,
+            settings, too_late="the catalog did not come to it in time", monotonic=monotonic
         )
+        self._abandoned = self._queue.abandoned
         self._at_work = False
         self._pumping = False
         self._overdue_timer: asyncio.TimerHandle | None = None

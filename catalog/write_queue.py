@@ -1,5 +1,5 @@
-"""What waits for a group commit: write requests, and blobs of requests that came to nothing. Each writer has one of
-both; they belong to its loop.
+"""What waits for a group commit: write requests, and blobs of requests that came to nothing. Each writer has a queue,
+which belongs to its loop.
 """
 
 from __future__ import annotations
@@ -73,13 +73,12 @@ class WriteQueue:
     def __init__(
         self,
         settings: QueueSettings,
-        abandoned: AbandonedBlobs,
         *,
         too_late: str,
         monotonic: Callable[[], float],
     ) -> None:
         self._settings = settings
-        self._abandoned = abandoned
+        self.abandoned = AbandonedBlobs(settings.abandoned_blobs_max, monotonic)
         self._too_late = too_late
         self._monotonic = monotonic
         self._loop = asyncio.get_running_loop()
@@ -100,7 +99,7 @@ class WriteQueue:
     ) -> WriteRequest:
         """A new one, see `Catalog.write`. Raises CatalogBusy when too many wait (P8)."""
         if len(self._requests) >= self._settings.waiting_writes_max:
-            self._abandoned.add(blob)
+            self.abandoned.add(blob)
             raise CatalogBusy("too many writes wait for the catalog")
         request = WriteRequest(
             function,
@@ -154,6 +153,6 @@ class WriteQueue:
         while self._requests and self._requests[0].deadline <= now:
             request = self._requests.popleft()
             request.error = CatalogBusy(self._too_late)
-            self._abandoned.add(request.blob)
+            self.abandoned.add(request.blob)
             request.deliver()
         self.watch()

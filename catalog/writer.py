@@ -24,7 +24,7 @@ from catalog.recording import RecordingTransaction
 from catalog.replication import Replication
 from catalog.side_thread import SideThread
 from catalog.transaction import Transaction
-from catalog.write_queue import ABANDONED_PAUSE_S, AbandonedBlobs, QueueSettings, WriteQueue
+from catalog.write_queue import ABANDONED_PAUSE_S, QueueSettings, WriteQueue
 from catalog.write_request import WriteRequest, batch_error, clearing
 
 log = logging.getLogger(__name__)
@@ -85,13 +85,10 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._monotonic = monotonic
         self._thread = side_thread("catalog-writer", self._loop)
-        self._abandoned = AbandonedBlobs(settings.abandoned_blobs_max, monotonic)
         self._queue = WriteQueue(
-            settings,
-            self._abandoned,
-            too_late="the catalog's lock was not had in time",
-            monotonic=monotonic,
+            settings, too_late="the catalog's lock was not had in time", monotonic=monotonic
         )
+        self._abandoned = self._queue.abandoned
         self._state = _State.IDLE
         self._pumping = False
         self._version_before = 0
@@ -167,6 +164,7 @@ class Writer:
         while self._state is not _State.DEAD and (self._is_wanted() or self.at_work or self._travels()):
             self._idle_waiter = self._loop.create_future()
             await self._idle_waiter
+        self._queue.close()
         if self._replication is not None:
             self._replication.close()
         if self._state is _State.DEAD:

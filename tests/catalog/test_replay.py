@@ -128,7 +128,7 @@ async def test_s18_a_restored_catalog_is_another_one(path: Path, clock: Clock, r
     same(contents(restored), contents(again))
 
 
-@pytest.mark.parametrize("which", ["two nodes", "a copy is rotten", "all"])
+@pytest.mark.parametrize("which", ["two nodes", "a stranger", "a copy is rotten", "all"])
 async def test_s17_nothing_is_acknowledged_that_rests_on_one_node_alone(
     path: Path, clock: Clock, restored: Path, which: str
 ) -> None:
@@ -139,7 +139,12 @@ async def test_s17_nothing_is_acknowledged_that_rests_on_one_node_alone(
         bucket = await _work(catalog, clock, 1)
     if which == "a copy is rotten":
         nodes.all[0].rotten.add(nodes.all[0].names()[0])
-    asked = nodes.all[:2] if which == "two nodes" else nodes.all
+    asked = nodes.all if which in {"all", "a copy is rotten"} else nodes.all[:2]
+    if which == "a stranger":
+        stranger = Node("of another store")
+        for name in nodes.all[2].names():
+            stranger.add(bytes(16), name, nodes.all[2].entries[name])
+        asked = [*asked, stranger]
     report = replay.restore_from_log(asked, restored, clock=clock)
     assert report.needs_snapshot == (which != "all")
     async with opened(restored, clock, nodes) as catalog:

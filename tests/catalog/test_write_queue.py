@@ -24,7 +24,7 @@ class Time:
 
 def queue(monotonic: Callable[[], float], wait_s: float) -> WriteQueue:
     settings = QueueSettings(wait_s, waiting_writes_max=10, batch_writes_max=10, abandoned_blobs_max=10)
-    return WriteQueue(settings, AbandonedBlobs(10, monotonic), too_late="too late", monotonic=monotonic)
+    return WriteQueue(settings, too_late="too late", monotonic=monotonic)
 
 
 def add(to: WriteQueue) -> WriteRequest:
@@ -43,7 +43,8 @@ async def test_the_time_of_what_was_held_begins_anew() -> None:
     time.now += 100.0
     waiting.hold(False)
     waiting.watch()
-    await asyncio.sleep(0.01)
+    for _ in range(3):  # turns of the loop
+        await asyncio.sleep(0)
     assert not request.future.done()
     waiting.close()
 
@@ -51,10 +52,9 @@ async def test_the_time_of_what_was_held_begins_anew() -> None:
 async def test_each_is_refused_when_its_own_time_is_over() -> None:
     """Red when only the first is watched: a later one waits for ever, if nothing else comes."""
     waiting = queue(asyncio.get_running_loop().time, wait_s=0.05)
-    first = add(waiting)
+    first, second = add(waiting), add(waiting)
+    second.deadline += 0.02
     waiting.watch()
-    await asyncio.sleep(0.02)
-    second = add(waiting)
     for request in (first, second):
         with pytest.raises(CatalogBusy, match="too late"):
             await asyncio.wait_for(request.future, 5.0)
