@@ -355,14 +355,8 @@ class Nemesis:
 
     def _good_beside(self, blob: BlobRow, key: BlockKey, node: int) -> set[int]:
         """Shards of that stripe that are good without this copy, as far as the layout names them."""
-        lying = copies(blob.nodes_at(key.stripe), blob.k + blob.m)
-        return {
-            shard
-            for shard, holder in lying
-            if (shard, holder) != (key.shard, node)
-            and self._truth.is_good(blob.id, key.stripe, shard, holder)
-            and not self._truth.is_broken(blob.id, key.stripe, shard, holder)
-        }
+        lying = self._truth.lying_well(blob, key.stripe)
+        return {shard for shard, holder in lying if (shard, holder) != (key.shard, node)}
 
     def _spoiled(self, node: SimNode, path: Path, offset: int) -> None:
         self._note(f"a block of {node.name} is written wrong at {offset}")
@@ -391,17 +385,10 @@ class Nemesis:
     def _bears_loss_of(self, node: int, blob: BlobRow) -> bool:
         """Also where what rotted on another one is still to be seen whole in its page cache."""
         geometry = Geometry(blob.k, blob.m, blob.stripe_bytes)
-        for stripe in range(geometry.stripe_count(blob.size)):
-            good = {
-                shard
-                for shard, holder in copies(blob.nodes_at(stripe), blob.k + blob.m)
-                if holder != node
-                and self._truth.is_good(blob.id, stripe, shard, holder)
-                and not self._truth.is_broken(blob.id, stripe, shard, holder)
-            }
-            if len(good) < blob.k:
-                return False
-        return True
+        return all(
+            len({shard for shard, holder in self._truth.lying_well(blob, stripe) if holder != node}) >= blob.k
+            for stripe in range(geometry.stripe_count(blob.size))
+        )
 
     async def _drain(self) -> None:
         node = self._chance.choice(self._nodes)

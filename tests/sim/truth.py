@@ -209,6 +209,14 @@ class Truth:
         """Whether a schedule broke the copy that the node would read, though an older one may still be whole."""
         return self._is_excused(pack_key(BlockKey(blob_id, stripe, shard)), node)
 
+    def lying_well(self, blob: BlobRow, stripe: int) -> list[tuple[int, int]]:
+        """(shard, node) of the stripe's copies that are whole, as far as the layout names them, and were not broken."""
+        return [
+            (shard, node)
+            for shard, node in copies(blob.nodes_at(stripe), blob.k + blob.m)
+            if self.is_good(blob.id, stripe, shard, node) and not self.is_broken(blob.id, stripe, shard, node)
+        ]
+
     def _excuse(self, key: bytes, node: int) -> tuple[int, Path, int] | None:
         entry = self._nodes[node].entry(key)
         return None if entry is None else (node, self._nodes[node].file_of(entry), entry.offset)
